@@ -1,0 +1,113 @@
+"""The LightningDataModule over torchvision-style data sets."""
+
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gan_lightning.data.images import InMemoryImages, ShuffledBatches, normalise
+from gan_lightning.errors import InputError
+
+
+class ImageDataModule(LightningDataModule):
+    """Serve an image data set from memory: bytes on the way, floats in [-1, 1] on the device.
+
+    The last ``val_size`` images of the official training set are for validation, as in the paper's own code; the
+    official test set stays apart.
+
+    Args:
+        dataset: ``dataset(root, train=..., download=...)`` gives a torchvision-style data set.
+        root: The folder that holds the data sets.
+        batch_size: Real images in a minibatch, on each device.
+        val_size: Images held out of the training set.
+        seed: Fixes the order of the training images.
+        minibatches_per_step: How many minibatches a training step takes at once.
+        eval_batch_size: Images in a batch of validation or test data.
+
+    Raises:
+        InputError: If the data set is not there and cannot be downloaded, or if one training step needs more
+            images than there are.
+    """
+
+    train: InMemoryImages
+    val: InMemoryImages
+    test: InMemoryImages
+
+    def __init__(
+        self,
+        *,
+        dataset: Callable[..., Any],
+        root: str,
+        batch_size: int,
+        val_size: int,
+        seed: int,
+        minibatches_per_step: int = 1,
+        eval_batch_size: int = 1000,
+    ) -> None:
+        super().__init__()
+        self.dataset, self.root = dataset, root
+        self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
+        self.minibatches_per_step = minibatches_per_step
+        self.eval_batch_size = eval_batch_size
+
+    def prepare_data(self) -> None:
+        """Fetch the data set unless it is there; runs in one process only."""
+        for train in (True, False):
+            try:
+                with redirect_stdout(StringIO()):
+                    self.dataset(self.root, train=train, download=True)
+            except (RuntimeError, OSError) as error:
+                name = getattr(self.dataset, "func", self.dataset).__name__
+                raise InputError(
+                    f"data.root={self.root}: {name} is not there and could not be downloaded: {error}".strip()
+                ) from error
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split, once."""
+        if hasattr(self, "test"):
+            return
+        official = InMemoryImages.of(self.dataset(self.root, train=True, download=False))
+        cut = len(official) - self.val_size
+        self.train, self.val = InMemoryImages(*official[:cut]), InMemoryImages(*official[cut:])
+        self.test = InMemoryImages.of(self.dataset(self.root, train=False, download=False))
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled batches, each of one training step's minibatches."""
+        sampler = ShuffledBatches(
+            size=len(self.train),
+            batch_size=self.batch_size * self.minibatches_per_step,
+            seed=self.seed,
+            step=lambda: self.trainer.global_step if self.trainer else 0,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+        if len(sampler) == 0:
+            times = self.minibatches_per_step * sampler.world_size
+            raise InputError(
+                f"data.batch_size={self.batch_size}: allowed: at most {len(self.train) // times}: a step takes "
+                f"{times} minibatches on all devices and the training set has {len(self.train)} images"
+            )
+        return DataLoader(self.train, sampler=sampler, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        """The validation images in their order."""
+        return self._in_order(self.val)
+
+    def test_dataloader(self) -> DataLoader:
+        """The official test images in their order."""
+        return self._in_order(self.test)
+
+    def _in_order(self, images: InMemoryImages) -> DataLoader:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batches = torch.arange(rank, len(images), world_size).split(self.eval_batch_size)
+        return DataLoader(images, sampler=batches, batch_size=None)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> Any:
+        """Turn bytes into floats in [-1, 1], on the device."""
+        images, labels = batch
+        return normalise(images), labels

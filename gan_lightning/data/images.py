@@ -1,0 +1,91 @@
+"""Images in memory, and the order in which a run sees them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from torchvision.transforms.functional import pil_to_tensor
+
+from gan_lightning.seeding import fold
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Map bytes 0..255 to floats in [-1, 1], any shape."""
+    return pixels.float().div_(127.5).sub_(1)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Map floats in [-1, 1] to the nearest bytes 0..255, any shape; the inverse of :func:`normalise`."""
+    return images.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
+    """Labelled images kept as bytes, indexed by one number or by a tensor of many.
+
+    Args:
+        images: (N, C, H, W), uint8.
+        labels: (N,), int64.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    @classmethod
+    def of(cls, dataset: Any) -> "InMemoryImages":
+        """Read a whole torchvision-style data set: PIL images of one size, with whole numbers for labels."""
+        if isinstance(getattr(dataset, "data", None), Tensor) and dataset.data.ndim == 3:  # MNIST and its kin
+            return cls(dataset.data.unsqueeze(1), dataset.targets)
+        images, labels = zip(*((pil_to_tensor(image), label) for image, label in dataset), strict=True)
+        return cls(torch.stack(images), torch.tensor(labels))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int | Tensor | slice) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+
+class ShuffledBatches(Sampler[Tensor]):
+    """Batches of indices whose order is a function of the seed and the step, so that it survives a resume.
+
+    The data is shuffled anew for each pass over it. Ranks get disjoint parts of every batch. What is left at the
+    end of a pass and does not fill a batch is not seen in that pass.
+
+    Args:
+        size: How many images there are.
+        batch_size: Indices in a batch, on each rank.
+        seed: Fixes the order.
+        step: Tells how many batches have been drawn before, asked at the start of each iteration.
+        rank: This process.
+        world_size: The number of processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        batch_size: int,
+        seed: int,
+        step: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.step, self.rank, self.world_size = step, rank, world_size
+
+    def __len__(self) -> int:
+        """Batches in a pass over the data."""
+        return self.size // (self.batch_size * self.world_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield as many batches (batch_size,) as a pass has, from the current step on."""
+        first, pass_now = self.step(), -1
+        for step in range(first, first + len(self)):
+            pass_, batch = divmod(step, len(self))
+            if pass_ != pass_now:
+                generator = torch.Generator().manual_seed(fold(self.seed, pass_))
+                order, pass_now = torch.randperm(self.size, generator=generator), pass_
+            start = (batch * self.world_size + self.rank) * self.batch_size
+            yield order[start : start + self.batch_size]

@@ -1,0 +1,102 @@
+import gzip
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from torchvision.datasets import MNIST, FakeData
+
+from gan_lightning.config import compose
+from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.errors import InputError
+from tests.helpers import ROOT
+
+
+def test_split_is_the_papers(mnist: ImageDataModule) -> None:
+    official = MNIST(ROOT / "data", train=True)
+    assert torch.equal(mnist.train.images[:, 0], official.data[:50_000])
+    assert torch.equal(mnist.val.images[:, 0], official.data[50_000:])
+    assert torch.equal(mnist.val.labels, official.targets[50_000:])
+    assert torch.equal(mnist.test.images[:, 0], MNIST(ROOT / "data", train=False).data)
+
+
+def test_images_are_kept_once_as_bytes(mnist: ImageDataModule) -> None:
+    assert mnist.train.images.dtype == torch.uint8
+    assert mnist.train.images.untyped_storage().data_ptr() == mnist.val.images.untyped_storage().data_ptr()
+
+
+def test_batches_are_bytes_and_floats_only_on_the_device(mnist: ImageDataModule) -> None:
+    batch = next(iter(mnist.train_dataloader()))
+    assert batch[0].shape == (64, 1, 28, 28)
+    assert batch[0].dtype == torch.uint8
+    images, labels = mnist.on_after_batch_transfer(batch, 0)
+    assert images.dtype == torch.float32
+    assert (images.min(), images.max()) == (-1, 1)
+    assert labels.shape == (64,)
+
+
+def test_a_step_takes_all_its_minibatches(mnist: ImageDataModule) -> None:
+    data = ImageDataModule(
+        dataset=MNIST, root=mnist.root, batch_size=10, val_size=10_000, seed=0, minibatches_per_step=6
+    )
+    data.setup()
+    images, _ = next(iter(data.train_dataloader()))
+    assert len(images) == 60
+
+
+def test_evaluation_sees_every_image_in_order(mnist: ImageDataModule) -> None:
+    for loader, images in ((mnist.val_dataloader(), mnist.val), (mnist.test_dataloader(), mnist.test)):
+        assert torch.equal(torch.cat([batch for batch, _ in loader]), images.images)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist"])
+def test_mnists_kin_are_a_yaml_each(name: str, tmp_path: Path) -> None:
+    config = compose("train", [f"data={name}", f"data.root={tmp_path}", "data.val_size=2"])
+    data = instantiate(config.data, _convert_="all")
+    raw = tmp_path / data.dataset.func.__name__ / "raw"
+    raw.mkdir(parents=True)
+    for part, n in (("train", 8), ("t10k", 4)):
+        shape = b"".join(size.to_bytes(4, "big") for size in (n, 28, 28))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + shape + bytes(n * 784))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + n.to_bytes(4, "big") + bytes(n))
+    data.prepare_data()
+    data.setup()
+    assert [len(split) for split in (data.train, data.val, data.test)] == [6, 2, 4]
+
+
+def test_archives_are_the_official_ones_and_need_no_network(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, _ in MNIST.resources:
+        (raw / name).symlink_to(ROOT / "data" / "MNIST" / "raw" / name)
+    data = ImageDataModule(dataset=MNIST, root=str(tmp_path), batch_size=64, val_size=10_000, seed=0)
+    data.prepare_data()
+    assert (raw / "train-images-idx3-ubyte").stat().st_size == 16 + 60_000 * 784
+
+
+def test_absent_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
+    data = ImageDataModule(dataset=MNIST, root=str(tmp_path / "empty"), batch_size=64, val_size=10_000, seed=0)
+    with pytest.raises(InputError, match=r"^data.root=.*empty: MNIST is not there and could not be downloaded"):
+        data.prepare_data()
+
+
+def test_a_damaged_archive_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / MNIST.resources[0][0]).write_bytes(gzip.compress(b"not MNIST"))
+    with pytest.raises(InputError):
+        ImageDataModule(dataset=MNIST, root=str(tmp_path), batch_size=64, val_size=10_000, seed=0).prepare_data()
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    def dataset(root: str, train: bool, download: bool) -> Any:
+        return FakeData(size=20, image_size=(1, 4, 4))
+
+    data = ImageDataModule(dataset=partial(dataset), root="", batch_size=9, val_size=10, seed=0, minibatches_per_step=2)
+    data.setup()
+    with pytest.raises(InputError, match=r"data.batch_size=9: allowed: at most 5"):
+        data.train_dataloader()

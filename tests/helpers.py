@@ -1,0 +1,146 @@
+"""Small runs for the tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+
+from gan_lightning import checkpoint, config
+from gan_lightning.gan import GAN
+from gan_lightning.latents import Normal
+from gan_lightning.losses import NonSaturating
+from gan_lightning.networks import mlp
+from gan_lightning.train import train
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "trainer.accelerator=cpu",
+    "trainer.max_steps=12",
+    "trainer.val_check_interval=5",
+    "trainer.log_every_n_steps=2",
+    "callbacks.sample_grid.every_n_steps=5",
+    "callbacks.scoring.num_images=100",
+    "callbacks.scoring.num_real=100",
+    "metrics.parzen.num_validation=100",
+    "model.generator.widths=[16,16]",
+    "model.discriminator.widths=[16]",
+]
+
+
+def run(folder: Path, *overrides: str) -> Path:
+    """Train a small GAN within this process."""
+    folder.mkdir(exist_ok=True)
+    typed = [*SMALL, *overrides]
+    train(config.compose("train", typed), folder, typed, 0)
+    return folder
+
+
+def resume(folder: Path, *overrides: str) -> Path:
+    """Go on from a run's last checkpoint within this process."""
+    typed = checkpoint.resume([f"checkpoint={folder}/checkpoints/last.ckpt", *overrides])
+    composed = config.compose("train", typed)
+    train(composed, folder, typed, checkpoint.verify(composed))
+    return folder
+
+
+def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python ARGUMENTS`` in a folder, with the tests importable."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read a run's scalars, as TensorBoard shows them: (step, value) by tag."""
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def grids(run: Path) -> list[tuple[int, bytes]]:
+    """Read a run's sample grids, as TensorBoard shows them: (step, PNG)."""
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    return [(e.step, e.encoded_image_string) for e in events.Images("samples")]
+
+
+def last(run: Path) -> dict[str, Any]:
+    """Read a run's last checkpoint."""
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Tell whether two nests of tensors and values are equal, bit for bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+def tiny_gan(**changes: Any) -> GAN:
+    """Build a GAN on 4 x 4 images."""
+    torch.manual_seed(0)
+    parts: dict[str, Any] = {
+        "generator": mlp.Generator(
+            latent_dim=3, image_shape=[1, 4, 4], widths=[8, 8], negative_slope=0.2, batch_norm_eps=0.8
+        ),
+        "discriminator": mlp.Discriminator(image_shape=[1, 4, 4], widths=[8], negative_slope=0.2),
+        "latent": Normal(dim=3),
+        "loss": NonSaturating(),
+        "generator_optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        "discriminator_optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.2),
+        "k": 1,
+        "num_fixed_latents": 4,
+        "seed": 0,
+    }
+    return GAN(**(parts | changes))
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """Copy a module's parameters and buffers."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+class SignalAt(Callback):
+    """Send this process a signal at the beginning of a step."""
+
+    def __init__(self, *, step: int, signum: int) -> None:
+        self.step, self.signum = step, signum
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.step and trainer.is_global_zero:
+            os.kill(os.getpid(), self.signum)
+
+
+class Spy(Callback):
+    """Write what each rank saw: the first batch, the first noise, and its weights at the end."""
+
+    def __init__(self, *, folder: str) -> None:
+        self.folder = folder
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
+        if trainer.global_step == 0:
+            self.batch = batch[0].clone()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        if trainer.global_step == 1:
+            self.fake_logits = outputs["logits/fake"]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        seen = {"batch": self.batch, "fake_logits": self.fake_logits, "weights": pl_module.state_dict()}
+        torch.save(seen, Path(self.folder) / f"{trainer.global_rank}.pt")
