@@ -1,0 +1,180 @@
+"""Algorithm 1 of "Generative Adversarial Nets" (Goodfellow et al., 2014)."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from gan_lightning.seeding import reseed
+
+Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) in [-1, 1], labels (N,)
+
+
+class Loss(Protocol):
+    """What the two players minimise; see :mod:`gan_lightning.losses`."""
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...  # noqa: D102
+    def generator(self, fake_logits: Tensor) -> Tensor: ...  # noqa: D102
+
+
+class GAN(LightningModule):
+    """A generator and a discriminator, and the game between them.
+
+    One training step is one iteration of Algorithm 1: k discriminator updates, then one generator update. Only
+    the latter counts, so ``trainer.global_step``, ``trainer.max_steps`` and every log share one step axis.
+
+    Args:
+        generator: Maps noise (N, latent_dim) to images (N, C, H, W) in [-1, 1].
+        discriminator: Maps images (N, C, H, W) to logits (N, 1).
+        latent: The prior p(z): ``latent(n, device=..., generator=...)`` draws noise (n, latent_dim).
+        loss: What each of the two minimises.
+        generator_optimizer: Makes an optimizer from the generator's parameters.
+        discriminator_optimizer: Makes an optimizer from the discriminator's parameters.
+        scheduler: Makes a learning-rate scheduler from an optimizer; stepped once a step. None: constant rates.
+        k: Discriminator updates in a step.
+        gradient_clip_val: Bound on each network's gradient, None for no clipping.
+        gradient_clip_algorithm: What is bounded: "norm" (of the whole gradient) or "value" (of each entry).
+        accumulate_grad_batches: Minibatches whose gradients are averaged before an update.
+        num_fixed_latents: How many noise vectors are kept, to watch the same images grow.
+        seed: Fixes the noise and the fixed latents.
+    """
+
+    fixed_latents: Tensor
+
+    def __init__(
+        self,
+        *,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        latent: Callable[..., Tensor],
+        loss: Loss,
+        generator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        k: int,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+        accumulate_grad_batches: int = 1,
+        num_fixed_latents: int = 64,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator, self.discriminator = generator, discriminator
+        self.latent, self.loss = latent, loss
+        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.scheduler = scheduler
+        self.k = k
+        self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
+        self.accumulate_grad_batches = accumulate_grad_batches
+        self.seed = seed
+        fixed_latents = latent(num_fixed_latents, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("fixed_latents", fixed_latents)
+
+    @property
+    def minibatches_per_step(self) -> int:
+        """How many minibatches of real images a training step takes."""
+        return self.k * self.accumulate_grad_batches
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map noise (N, latent_dim) to images (N, C, H, W) in [-1, 1]."""
+        return self.generator(z)
+
+    # Algorithm 1
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Update the discriminator k times, then the generator once.
+
+        Args:
+            batch: The real images of ``minibatches_per_step`` minibatches, and their labels.
+            batch_idx: Not used.
+
+        Returns:
+            Both losses (scalars) and the discriminator's logits (m, 1) on the last minibatch, all detached.
+        """
+        images, _ = batch
+        for real in images.chunk(self.k):
+            seen, fake = self.update_discriminator(real)
+        if self.accumulate_grad_batches == 1:
+            # G has not moved since it made these images: the same pass through it serves its own update.
+            fakes: Iterable[Tensor] = [fake]
+        else:
+            fakes = (self.sample(len(fake)) for _ in range(self.accumulate_grad_batches))
+        return seen | self.update_generator(fakes)
+
+    def update_discriminator(self, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Ascend the stochastic gradient of 1/m Σ log D(x) + log(1 - D(G(z))) in D's parameters."""
+        for minibatch in real.chunk(self.accumulate_grad_batches):
+            fake = self.sample(len(minibatch))
+            real_logits, fake_logits = self.discriminator(minibatch), self.discriminator(fake.detach())
+            loss = self.loss.discriminator(real_logits, fake_logits)
+            self.manual_backward(loss / self.accumulate_grad_batches)
+        self.update(player=1)
+        seen = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
+        return {name: value.detach() for name, value in seen.items()}, fake
+
+    def update_generator(self, fakes: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Descend the stochastic gradient of 1/m Σ log(1 - D(G(z))), or its stand-in, in G's parameters."""
+        self.discriminator.requires_grad_(False)
+        for fake in fakes:
+            loss = self.loss.generator(self.discriminator(fake))
+            self.manual_backward(loss / self.accumulate_grad_batches)
+        self.discriminator.requires_grad_(True)
+        self.update(player=0)
+        return {"loss/generator": loss.detach()}
+
+    def sample(self, n: int) -> Tensor:
+        """Draw n images (n, C, H, W) from the generator."""
+        return self.generator(self.latent(n, device=self.device))
+
+    # What Lightning leaves to manual optimization
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the step's noise and dropout by where the run stands, so that a resumed run draws the same."""
+        reseed(self.device, self.seed, self.global_rank, self.global_step)
+
+    def update(self, player: int) -> None:
+        """Clip a player's gradient, follow it, forget it; the generator is player 0 and its update the step."""
+        optimizer: LightningOptimizer = self.optimizers()[player]  # type: ignore[index]
+        if self.gradient_clip_val:
+            self.clip_gradients(optimizer, self.gradient_clip_val, self.gradient_clip_algorithm)  # type: ignore[arg-type]
+        if player == 0:
+            optimizer.step()
+            for scheduler in self.lr_schedulers() or []:  # type: ignore[union-attr]
+                scheduler.step()
+        else:  # not by the wrapper, whose every step() Lightning counts
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
+        optimizer.zero_grad()
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
+        """Make the generator's optimizer and the discriminator's, in this order, and their schedulers."""
+        optimizers = [
+            self.generator_optimizer(self.generator.parameters()),
+            self.discriminator_optimizer(self.discriminator.parameters()),
+        ]
+        return optimizers, [self.scheduler(optimizer) for optimizer in optimizers] if self.scheduler else []
+
+    # Held-out images
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log how the game stands on validation images; see :meth:`judge`."""
+        figures = {f"validation/{name}": value for name, value in self.judge(batch, batch_idx).items()}
+        self.log_dict(figures, logger=False, sync_dist=True, batch_size=len(batch[0]))
+
+    def judge(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Give both losses, the means of D(x) and D(G(z)), and D's accuracy, by noise that is always the same."""
+        real, _ = batch
+        reseed(self.device, self.seed, self.global_rank, batch_idx)
+        real_logits, fake_logits = self.discriminator(real), self.discriminator(self.sample(len(real)))
+        return {
+            "loss_discriminator": self.loss.discriminator(real_logits, fake_logits),
+            "loss_generator": self.loss.generator(fake_logits),
+            "probability_real": real_logits.sigmoid().mean(),
+            "probability_fake": fake_logits.sigmoid().mean(),
+            "accuracy": torch.cat([real_logits > 0, fake_logits <= 0]).float().mean(),
+        }

@@ -1,0 +1,182 @@
+"""Algorithm 1, against Algorithm 1 written by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gan_lightning.gan import GAN
+from gan_lightning.losses import Minimax
+from gan_lightning.seeding import fold
+from tests.helpers import same, tiny_gan, weights
+
+
+def fit(gan: GAN, steps: int, size: int = 6, **options: Any) -> tuple[Trainer, Tensor]:
+    """Train for a few steps on random images; give the trainer and the images, a row a step."""
+    n = size * gan.minibatches_per_step
+    images = torch.rand(steps * n, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    batches = [(batch, torch.zeros(n)) for batch in images.split(n)]
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trainer.fit(gan, DataLoader(batches, batch_size=None))
+    return trainer, images.view(steps, n, 1, 4, 4)
+
+
+def by_hand(gan: GAN, data: Tensor, *, clip: float | None = None) -> None:
+    """Train in place by Algorithm 1, plainly."""
+    generator_optimizer = torch.optim.SGD(gan.generator.parameters(), lr=0.1)
+    discriminator_optimizer = torch.optim.SGD(gan.discriminator.parameters(), lr=0.2)
+    parts = gan.accumulate_grad_batches
+    for step, images in enumerate(data):
+        torch.manual_seed(fold(gan.seed, 0, step))
+        for real in images.chunk(gan.k):
+            discriminator_optimizer.zero_grad()
+            for minibatch in real.chunk(parts):
+                fake = gan.generator(torch.randn(len(minibatch), 3))
+                loss = gan.loss.discriminator(gan.discriminator(minibatch), gan.discriminator(fake.detach()))
+                (loss / parts).backward()
+            if clip:
+                torch.nn.utils.clip_grad_norm_(gan.discriminator.parameters(), clip)
+            discriminator_optimizer.step()
+        generator_optimizer.zero_grad()
+        for _ in range(parts):
+            if parts > 1:
+                fake = gan.generator(torch.randn(len(minibatch), 3))
+            (gan.loss.generator(gan.discriminator(fake)) / parts).backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(gan.generator.parameters(), clip)
+        generator_optimizer.step()
+
+
+@pytest.mark.parametrize("loss", [Minimax(), None])
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_training_is_algorithm_1(loss: Any, k: int, parts: int, clip: float | None) -> None:
+    changes = {"k": k, "accumulate_grad_batches": parts} | ({"loss": loss} if loss else {})
+    gan = tiny_gan(**changes, gradient_clip_val=clip, gradient_clip_algorithm="norm")
+    trainer, data = fit(gan, steps=4)
+    expected = tiny_gan(**changes)
+    by_hand(expected, data, clip=clip)
+    assert same(weights(gan), weights(expected))
+    assert trainer.global_step == 4
+
+
+def test_accumulated_minibatches_are_one_large_one() -> None:
+    """The discriminator's gradient over two halves is that over the whole, for equal noise."""
+    gan = tiny_gan(accumulate_grad_batches=2)
+    gan.generator.eval()  # no batch statistics
+    real, z = torch.rand(8, 1, 4, 4), torch.randn(8, 3)
+    gan.latent = iter([*z.chunk(2), z]).__next__
+    gan.sample = lambda n: gan.generator(gan.latent())
+    gan.update = lambda player: None
+    gan.manual_backward = lambda loss: loss.backward()
+    gradients = []
+    for parts in (2, 1):
+        gan.zero_grad()
+        gan.accumulate_grad_batches = parts
+        gan.update_discriminator(real)
+        gradients.append([p.grad.clone() for p in gan.discriminator.parameters() if p.grad is not None])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_clipping_by_value_bounds_every_entry() -> None:
+    gan = tiny_gan(gradient_clip_val=1e-3, gradient_clip_algorithm="value")
+    before = weights(gan.discriminator)
+    fit(gan, steps=1)
+    moves = [(gan.discriminator.state_dict()[name] - value).abs().max() for name, value in before.items()]
+    assert max(moves) == pytest.approx(0.2 * 1e-3, rel=1e-2)
+
+
+def count_calls(module: torch.nn.Module) -> list[int]:
+    """Count the forward passes of a module, in a list of one."""
+    calls = [0]
+
+    def count(*_: Any) -> None:
+        calls[0] += 1
+
+    module.register_forward_hook(count)
+    return calls
+
+
+@pytest.mark.parametrize(("k", "parts", "passes"), [(1, 1, 1), (3, 1, 3), (1, 2, 4)])
+def test_one_generator_pass_serves_both_where_it_can(k: int, parts: int, passes: int) -> None:
+    gan = tiny_gan(k=k, accumulate_grad_batches=parts)
+    calls = count_calls(gan.generator)
+    fit(gan, steps=1)
+    assert calls[0] == passes
+
+
+def test_each_networks_gradient_is_off_while_the_other_steps() -> None:
+    gan = tiny_gan()
+    seen = []
+
+    def spy(update: Callable[[int], None]) -> Callable[[int], None]:
+        def spied(player: int) -> None:
+            networks = (gan.generator, gan.discriminator)
+            seen.append([all(p.grad is not None for p in network.parameters()) for network in networks])
+            seen.append([any(p.grad is not None for p in network.parameters()) for network in networks])
+            update(player)
+
+        return spied
+
+    gan.update = spy(gan.update)
+    fit(gan, steps=1)
+    assert seen == [[False, True], [False, True], [True, False], [True, False]]
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_one_step_axis_for_every_k(k: int) -> None:
+    trainer, _ = fit(tiny_gan(k=k), steps=7)
+    assert trainer.global_step == 7
+    assert trainer.fit_loop.total_batch_idx == 6
+
+
+def test_schedulers_step_once_a_step() -> None:
+    gan = tiny_gan(k=3, scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5))
+    trainer, _ = fit(gan, steps=4)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
+    assert rates == pytest.approx([0.1 / 4, 0.2 / 4])
+
+
+def test_noise_depends_on_where_the_run_stands_alone() -> None:
+    a, b = tiny_gan(), tiny_gan()
+    fit(a, steps=2)
+    torch.rand(100)  # disturb torch's random state
+    fit(b, steps=2)
+    assert same(weights(a), weights(b))
+    c = tiny_gan(seed=1)
+    fit(c, steps=2)
+    assert not same(weights(a), weights(c))
+
+
+def test_fixed_latents_travel_with_the_weights() -> None:
+    gan = tiny_gan(num_fixed_latents=5)
+    assert gan.fixed_latents.shape == (5, 3)
+    assert "fixed_latents" in gan.state_dict()
+    assert gan(gan.fixed_latents).shape == (5, 1, 4, 4)
+
+
+def test_judge_sees_a_perfect_discriminator() -> None:
+    gan = tiny_gan().eval()
+    gan.discriminator = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 1))
+    torch.nn.init.constant_(gan.discriminator[1].weight, 1.0)
+    torch.nn.init.zeros_(gan.discriminator[1].bias)
+    gan.sample = lambda n: -torch.ones(n, 1, 4, 4)
+    figures = gan.judge((torch.ones(6, 1, 4, 4), torch.zeros(6)), 0)
+    assert figures["accuracy"] == 1
+    assert figures["probability_real"] > 0.999
+    assert figures["probability_fake"] < 0.001
+    assert figures["loss_generator"].item() == pytest.approx(16, rel=1e-3)
