@@ -1,0 +1,93 @@
+"""From images to figures."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.data.images import normalise
+from gan_lightning.gan import GAN
+from gan_lightning.sampling import draw
+
+
+def score(
+    metrics: Mapping[str, Metric], *, fake: Iterable[Tensor], real: Iterable[Tensor], validation: Tensor
+) -> dict[str, float]:
+    """Compare generated with real images by every metric.
+
+    A metric takes both kinds through ``update(images, real=...)``; one that has something to choose, such as a
+    width, does so in ``tune(validation)``. What they compute is gathered in one flat dictionary.
+
+    Args:
+        metrics: By name; reset before and after, and computed in this process alone.
+        fake: Batches of generated images (N, C, H, W) in [-1, 1].
+        real: Batches of held-out images, likewise.
+        validation: Images for choices, likewise; never the test set.
+    """
+    for metric in metrics.values():
+        metric.reset()
+        metric.distributed_available_fn = lambda: False
+    for images, are_real in ((fake, False), (real, True)):
+        for batch in images:
+            for metric in metrics.values():
+                metric.update(batch, real=are_real)
+    figures: dict[str, float] = {}
+    for name, metric in metrics.items():
+        if callable(tune := getattr(metric, "tune", None)):
+            tune(validation)
+        result = metric.compute()
+        figures |= result if isinstance(result, dict) else {name: result}
+        metric.reset()
+    return {name: float(value) for name, value in figures.items()}
+
+
+def evaluate(
+    gan: GAN, data: ImageDataModule, metrics: Mapping[str, Metric], *, num_images: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Measure a GAN on the validation and on the test images.
+
+    Args:
+        gan: In evaluation mode, on the device that does the work.
+        data: Set up.
+        metrics: See :func:`score`.
+        num_images: Generated images.
+        seed: Of their noise.
+
+    Returns:
+        For "validation" and for "test": what :meth:`GAN.judge` gives, averaged over the images, and the metrics.
+    """
+    gan.eval()
+    validation = normalise(data.val.images.to(gan.device))
+    figures = {}
+    for split, images in (("validation", data.val), ("test", data.test)):
+        batches = [
+            (normalise(pixels.to(gan.device)), labels)
+            for pixels, labels in zip(*(part.split(1000) for part in images[:]), strict=True)
+        ]
+        sums: dict[str, float] = {}
+        with torch.inference_mode():
+            for i, batch in enumerate(batches):
+                for name, value in gan.judge(batch, i).items():
+                    sums[name] = sums.get(name, 0) + float(value) * len(batch[0])
+        figures[split] = {name: value / len(images) for name, value in sums.items()} | score(
+            metrics,
+            fake=draw(gan, num_images, seed=seed),
+            real=(real for real, _ in batches),
+            validation=validation,
+        )
+    return figures
+
+
+def flatten(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Put what :func:`evaluate` gives on one level: the test figures, and ``val_<name>`` for the others."""
+    return dict(figures["test"]) | {f"val_{name}": value for name, value in figures["validation"].items()}
+
+
+def table(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """Lay figures out, a row a measure and a column a split."""
+    lines = [f"{'':20}" + "".join(f"{split:>12}" for split in figures)]
+    names = dict.fromkeys(name for split in figures.values() for name in split)
+    lines += [f"{name:20}" + "".join(f"{split[name]:12.4f}" for split in figures.values()) for name in names]
+    return "\n".join(lines)

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from gan_lightning import figures
+
+
+def test_grid_is_near_a_square() -> None:
+    assert figures.grid(torch.zeros(64, 1, 28, 28, dtype=torch.uint8)).shape == (3, 242, 242)
+    assert figures.grid(torch.zeros(5, 3, 8, 8, dtype=torch.uint8)).shape == (3, 22, 32)
+
+
+def test_saved_picture_is_the_pixels(tmp_path: Path) -> None:
+    pixels = torch.tensor([[[0, 255], [128, 7]]], dtype=torch.uint8)
+    figures.save(pixels, tmp_path / "a.png", scale=3)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (6, 6)
+        assert [picture.getpixel(xy) for xy in ((0, 0), (5, 2), (1, 4), (4, 4))] == [0, 255, 128, 7]

@@ -1,0 +1,48 @@
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from gan_lightning import scoring
+from gan_lightning.data.datamodule import ImageDataModule
+
+
+class Brightness(Metric):
+    """Mean generated pixel minus mean real pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("fake", default=torch.zeros(2))
+        self.add_state("real", default=torch.zeros(2))
+
+    def update(self, images: Tensor, *, real: bool) -> None:
+        state = self.real if real else self.fake
+        state += torch.tensor([float(images.sum()), images.numel()])
+
+    def compute(self) -> Tensor:
+        return self.fake[0] / self.fake[1] - self.real[0] / self.real[1]
+
+
+def test_any_metric_is_fed_and_left_empty() -> None:
+    metric = Brightness()
+    fake, real = [torch.ones(3, 1, 2, 2)] * 2, [torch.zeros(4, 1, 2, 2)]
+    for _ in range(2):
+        assert scoring.score({"brightness": metric}, fake=fake, real=real, validation=real[0]) == {"brightness": 1.0}
+
+
+def test_evaluate_measures_both_splits(mnist: ImageDataModule) -> None:
+    from hydra.utils import instantiate
+
+    from gan_lightning.config import compose
+
+    gan = instantiate(compose("train").gan, _convert_="all")
+    figures = scoring.evaluate(gan, mnist, {"brightness": Brightness()}, num_images=50, seed=0)
+    assert figures.keys() == {"validation", "test"}
+    batches = [(images, labels) for images, labels in mnist.test_dataloader()]
+    with torch.inference_mode():
+        logits = torch.cat([gan.discriminator(mnist.on_after_batch_transfer(b, 0)[0]) for b in batches])
+    assert figures["test"]["probability_real"] == pytest.approx(logits.sigmoid().mean().item(), rel=1e-4)
+    flat = scoring.flatten(figures)
+    assert flat["accuracy"] == figures["test"]["accuracy"]
+    assert flat["val_accuracy"] == figures["validation"]["accuracy"]
+    assert "accuracy" in scoring.table(figures)
