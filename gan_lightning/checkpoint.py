@@ -1,0 +1,117 @@
+"""Checkpoints: a GAN rebuilt from the file alone, and a run gone on with."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from omegaconf import DictConfig
+
+from gan_lightning.config import leaves, plain
+from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+
+FIXED = ("seed", "k", "model", "loss", "optimizer", "data")  # what a resumed run cannot change
+LENGTHS = {"trainer.max_steps", "trainer.max_epochs"}
+FREE = ("data.root", "optimizer.generator.fused", "optimizer.discriminator.fused")  # but for these
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU as plain data, without unpickling code.
+
+    Raises:
+        InputError: If there is no such file, or it is no checkpoint of this project.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"checkpoint={path}: no such file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["hyper_parameters"]["config"]["gan"]
+    except Exception as error:  # a foreign file can break the reader in any way
+        raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train") from error
+    return checkpoint
+
+
+def load(path: Path | str) -> GAN:
+    """Rebuild a GAN, networks and weights, from a checkpoint alone; on the CPU, in evaluation mode.
+
+    The file names the classes to build: load those you trust.
+    """
+    checkpoint = read(path)
+    gan: GAN = hydra.utils.instantiate(checkpoint["hyper_parameters"]["config"]["gan"], _convert_="all")
+    gan.load_state_dict(checkpoint["state_dict"])
+    return gan.eval()
+
+
+def load_data(path: Path | str, *, root: str | None = None) -> ImageDataModule:
+    """Rebuild the data module of a checkpoint's run, with another root folder if one is given."""
+    config = read(path)["hyper_parameters"]["config"]["data"]
+    return hydra.utils.instantiate(config | ({"root": root} if root else {}), _convert_="all")
+
+
+def pick_device(name: str) -> torch.device:
+    """Find a device by name; "auto" is an accelerator if there is one.
+
+    Raises:
+        InputError: If there is no such device here.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    there = ["cpu", *([accelerator.type] if accelerator else [])]
+    if name == "auto":
+        return torch.device(there[-1])
+    if name.partition(":")[0] not in there:
+        raise InputError(f"device={name}: this machine has none; allowed: auto, {', '.join(there)}")
+    return torch.device(name)
+
+
+def resume(arguments: list[str]) -> list[str]:
+    """Put the overrides of the run that ``checkpoint=PATH`` names before the present command-line arguments.
+
+    Of two overrides of one key the present one is kept, and a present length of training replaces the former.
+    """
+    path = next(a.partition("=")[2] for a in arguments if a.startswith("checkpoint="))
+    typed = {a.partition("=")[0] for a in arguments}
+    if typed & LENGTHS:
+        typed |= LENGTHS
+    saved = read(path.strip("'\""))["hyper_parameters"]["overrides"]
+    return [override for override in saved if override.partition("=")[0] not in typed] + arguments
+
+
+def verify(config: DictConfig) -> int:
+    """Make sure that a config goes on with the run of ``config.checkpoint``; give the step it was written at.
+
+    Raises:
+        InputError: If a value differs that a resumed run cannot change.
+    """
+    checkpoint = read(config.checkpoint)
+    then, now = checkpoint["hyper_parameters"]["config"], plain(config)
+    was = dict(leaves({name: then[name] for name in FIXED}))
+    for key, value in leaves({name: now[name] for name in FIXED}):
+        if key not in FREE and value != was.get(key):
+            raise InputError(
+                f"{key}={value}: the checkpoint has {was.get(key)}; what can change: trainer, callbacks, logger, "
+                "metrics and data.root"
+            )
+    return checkpoint["global_step"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoint files that are there whole or not at all, and that are read without unpickling code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside ``path`` and move into place."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        with unfinished.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read onto the CPU."""
+        return read(path)

@@ -1,0 +1,40 @@
+"""Measure: ``python -m gan_lightning.evaluate checkpoint=PATH [metrics=...] [out=FILE.json]``."""
+
+import json
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from gan_lightning.config import door
+from gan_lightning.errors import InputError
+
+
+@door("evaluate")
+def main(config: DictConfig) -> None:
+    """Load, measure, print, write."""
+    if config.out and Path(config.out).suffix != ".json":
+        raise InputError(f"out={config.out}: must end in .json")
+
+    from gan_lightning.checkpoint import load, load_data, pick_device
+    from gan_lightning.scoring import evaluate, flatten, table
+
+    gan = load(config.checkpoint)
+    data = load_data(config.checkpoint, root=config.data.root)
+    data.prepare_data()
+    data.setup()
+    figures = evaluate(
+        gan.to(pick_device(config.device)),
+        data,
+        instantiate(config.metrics, _convert_="all") or {},
+        num_images=config.num_images,
+        seed=config.seed,
+    )
+    print(table(figures))
+    if config.out:
+        Path(config.out).absolute().parent.mkdir(parents=True, exist_ok=True)
+        Path(config.out).write_text(json.dumps(flatten(figures) | {"seed": config.seed}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

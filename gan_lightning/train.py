@@ -1,0 +1,175 @@
+"""Train: ``python -m gan_lightning.train [group=choice] [key=value] [-m]``."""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.config import door, leaves, plain
+from gan_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
+    from gan_lightning.gan import GAN
+
+log = logging.getLogger(__name__)
+
+BY_THE_GAN = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
+
+
+def resumed(arguments: list[str]) -> list[str]:
+    """Add a checkpoint's overrides to the command line's, if it names one."""
+    if not any(a.startswith("checkpoint=") and a != "checkpoint=null" for a in arguments):
+        return arguments
+    from gan_lightning.checkpoint import resume
+
+    return resume(arguments)
+
+
+@door("train", prepare=resumed)
+def main(config: DictConfig) -> None:
+    """Train, measure, and tell where everything is."""
+    step = 0
+    if config.checkpoint:
+        from gan_lightning.checkpoint import verify
+
+        step = verify(config)
+    job = HydraConfig.get()
+    train(config, Path(job.runtime.output_dir), list(job.overrides.task), step)
+
+
+def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> None:
+    """Train by a config, in a run's folder.
+
+    Args:
+        config: As ``conf/train.yaml`` composes it.
+        run: The folder.
+        overrides: What was typed to get the config.
+        step: Where the run goes on from; 0 for a new one.
+    """
+    import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import Timer
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    from gan_lightning.callbacks.checkpoints import Interrupted
+    from gan_lightning.checkpoint import AtomicCheckpointIO
+
+    quiet()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+
+    gan: GAN = instantiate(config.gan, _convert_="all")
+    gan.save_hyperparameters({"config": plain(config), "overrides": overrides}, logger=False)
+    data = instantiate(config.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
+    one_device = config.trainer.devices == 1 and config.trainer.num_nodes == 1
+    timer = Timer()
+    trainer: Trainer = instantiate(
+        {key: value for key, value in config.trainer.items() if key not in BY_THE_GAN},
+        # While one network is updated, DDP must not wait for gradients of the other's parameters.
+        strategy="auto" if one_device else "ddp_find_unused_parameters_true",
+        default_root_dir=str(run),
+        logger=make_logger(config, run, step),
+        callbacks=[timer, *make_callbacks(config)],
+        plugins=[AtomicCheckpointIO()],
+        _convert_="all",
+    )
+    if trainer.is_global_zero:
+        (run / ".hydra").mkdir(exist_ok=True)
+        OmegaConf.save(config, run / ".hydra" / "config.yaml")
+        OmegaConf.save(overrides, run / ".hydra" / "overrides.yaml")
+    try:
+        trainer.fit(gan, data, ckpt_path=config.checkpoint)
+    except MisconfigurationException as error:
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+    except Interrupted as stop:
+        if trainer.is_global_zero:
+            log.info("Stopped by %s at step %d. To go on:\n  %s", stop, trainer.global_step, go_on(run))
+            sys.exit(128 + stop.signum)
+        sys.exit(0)  # Lightning kills the first rank if another one fails before it
+    if trainer.is_global_zero:
+        report(config, run, trainer, gan, seconds=timer.time_elapsed("train"))
+
+
+def quiet() -> None:
+    """Leave out what Lightning tells of itself, and warnings about what is meant so."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*is deprecated, use `isinstance.treespec, TreeSpec.*")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*ended before the epoch ended and your dataloader is not resumable.*")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.")
+
+
+def make_logger(config: DictConfig, run: Path, step: int) -> Any:
+    """Build the logger in the run's folder; on a resume, what TensorBoard had beyond that step is dropped."""
+    if config.logger is None:
+        return False
+    purge = {"purge_step": step + 1} if step and config.logger._target_.endswith(".TensorBoardLogger") else {}
+    return instantiate(config.logger, save_dir=str(run), **purge)
+
+
+def make_callbacks(config: DictConfig) -> list[Any]:
+    """Build the callbacks that are not null."""
+    return [instantiate(c, _convert_="all") for c in config.callbacks.values() if c is not None]
+
+
+def go_on(run: Path) -> str:
+    """Give the command that resumes a run."""
+    return f"python -m gan_lightning.train checkpoint={shorten(run)}/checkpoints/last.ckpt"
+
+
+def shorten(path: Path) -> Path:
+    """Write a path below the working directory without it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", seconds: float) -> None:
+    """Measure on validation and test images, write ``metrics.json`` and the HPARAMS tab, print the table."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    from gan_lightning.callbacks.scalars import images_per_step
+    from gan_lightning.scoring import evaluate, flatten, table
+
+    metrics = instantiate(config.metrics, _convert_="all") or {}
+    gan.to(trainer.strategy.root_device)
+    figures = evaluate(gan, trainer.datamodule, metrics, num_images=10_000, seed=config.seed)  # type: ignore[attr-defined]
+    images_seen = trainer.global_step * images_per_step(trainer)
+    final = flatten(figures) | {
+        "images_seen": images_seen,
+        "train_seconds": seconds,
+        "images_per_second": images_seen / seconds,
+        "seed": config.seed,
+    }
+    (run / "metrics.json").write_text(json.dumps(final, indent=2) + "\n")
+    hyperparameters = {
+        key: value if isinstance(value, int | float | str) else str(value)
+        for name in ("seed", "k", "model", "loss", "optimizer", "data", "trainer")
+        for key, value in leaves(plain(config)[name], name)
+    }
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(
+                hyperparameters, {f"final/{k}": v for k, v in final.items()}, step=trainer.global_step
+            )
+            logger.finalize("success")
+    log.info("\n%s\n", table(figures))
+    log.info("%d steps, %d images, %.0f s of training", trainer.global_step, images_seen, seconds)
+    checkpoint = f"{shorten(run)}/checkpoints/last.ckpt"
+    for what, where in {
+        "run folder": shorten(run),
+        "samples": shorten(run) / "samples.png",
+        "TensorBoard": f"tensorboard --logdir {'outputs' if run.is_relative_to(Path('outputs').absolute()) else run}",
+        "more samples": f"python -m gan_lightning.sample checkpoint={checkpoint} num_images=64 out=samples.png",
+        "go on": f"{go_on(run)} trainer.max_steps={2 * trainer.global_step}",
+    }.items():
+        log.info("%-13s %s", what, where)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_lightning import checkpoint, config
+from gan_lightning.errors import InputError
+from gan_lightning.sampling import draw
+from tests.helpers import SMALL, last, same
+
+
+def test_load_needs_the_file_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "copy.ckpt"
+    copy.write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    gan = checkpoint.load(copy)
+    assert same(dict(gan.state_dict()), dict(last(run)["state_dict"]))
+    assert not gan.training
+    assert next(draw(gan, 3, seed=0)).shape == (3, 1, 28, 28)
+    assert len(checkpoint.load_data(copy).dataset.keywords) == 0
+
+
+def test_holds_the_resolved_config_as_plain_data(run: Path) -> None:
+    saved = last(run)["hyper_parameters"]
+    assert saved["config"]["gan"]["generator"]["latent_dim"] == 100
+    assert saved["config"]["optimizer"]["generator"]["lr"] == 0.0002
+    assert saved["overrides"] == [*SMALL, "optimizer/scheduler=linear"]
+
+
+def test_missing_or_foreign_files_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        checkpoint.load(tmp_path / "absent.ckpt")
+    for content in (b"", b"text", random.Random(0).randbytes(1000)):
+        (tmp_path / "foreign").write_bytes(content)
+        with pytest.raises(InputError, match="not a checkpoint"):
+            checkpoint.load(tmp_path / "foreign")
+    for value in ([1], {"state_dict": {}}, torch.nn.Linear(1, 1)):
+        torch.save(value, tmp_path / "foreign")
+        with pytest.raises(InputError, match="not a checkpoint"):
+            checkpoint.load(tmp_path / "foreign")
+
+
+def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    io = checkpoint.AtomicCheckpointIO()
+    io.save_checkpoint({"hyper_parameters": {"config": {"gan": {}}}, "n": 1}, path)
+    with pytest.raises(Exception, match="pickle"):
+        io.save_checkpoint({"n": 2, "unpicklable": lambda: None}, path)
+    assert io.load_checkpoint(path)["n"] == 1
+
+
+def test_resume_puts_the_runs_overrides_first(run: Path) -> None:
+    path = run / "checkpoints" / "last.ckpt"
+    arguments = checkpoint.resume([f"checkpoint={path}", "trainer.log_every_n_steps=3", "trainer.max_epochs=2"])
+    assert arguments[0] == "trainer.accelerator=cpu"
+    assert "trainer.log_every_n_steps=2" not in arguments
+    assert "trainer.max_steps=12" not in arguments
+    assert arguments[-3:] == [f"checkpoint={path}", "trainer.log_every_n_steps=3", "trainer.max_epochs=2"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.latent_dim=50", "model.latent_dim=50: the checkpoint has 100"),
+        ("optimizer.lr=1e-3", "optimizer.lr=0.001: the checkpoint has 0.0002"),
+        ("loss=non_saturating", r"loss._target_=.*NonSaturating: the checkpoint has .*Minimax"),
+        ("k=2", "k=2: the checkpoint has 1"),
+    ],
+)
+def test_what_a_resume_cannot_change(run: Path, override: str, message: str) -> None:
+    typed = checkpoint.resume([f"checkpoint={run}/checkpoints/last.ckpt", override])
+    with pytest.raises(InputError, match=message):
+        checkpoint.verify(config.compose("train", typed))
+
+
+def test_what_a_resume_can_change(run: Path, tmp_path: Path) -> None:
+    typed = checkpoint.resume([f"checkpoint={run}/checkpoints/last.ckpt", "logger=none", f"data.root={tmp_path}"])
+    assert checkpoint.verify(config.compose("train", typed)) == 12
+
+
+def test_devices() -> None:
+    assert checkpoint.pick_device("cpu") == torch.device("cpu")
+    there = torch.accelerator.is_available()
+    assert (checkpoint.pick_device("auto").type != "cpu") == there
+    with pytest.raises(InputError, match="device=warp: this machine has none; allowed: auto, cpu"):
+        checkpoint.pick_device("warp")

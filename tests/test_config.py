@@ -1,0 +1,154 @@
+"""What is refused, and that it is told in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan_lightning import config
+from gan_lightning.errors import InputError
+from tests.helpers import ROOT, call
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("optimizer.lr=-1", "optimizer.lr=-1: allowed: at least 0"),
+        ("optimizer.lr=fast", "optimizer.lr=fast: allowed: a number, such as 0.0002"),
+        ("optimizer.lr=nan", "optimizer.lr=nan: allowed: at least 0"),
+        ("optimizer.generator.lr=-1", "optimizer.generator.lr=-1: allowed: at least 0"),
+        ("optimizer.betas=[0.5,2]", "optimizer.betas[1]=2: allowed: at least 0 and at most 1"),
+        ("data.batch_size=0", "data.batch_size=0: allowed: at least 1"),
+        ("data.batch_size=6.4", "data.batch_size=6.4: allowed: a whole number, such as 64"),
+        ("data.batch_size=true", "data.batch_size=True: allowed: a whole number, such as 64"),
+        ("model.latent_dim=0", "model.latent_dim=0: allowed: at least 1"),
+        ("k=0", "k=0: allowed: at least 1"),
+        ("seed=-1", "seed=-1: allowed: at least 0 and at most 4294967295"),
+        ("trainer.accelerator=warp", "trainer.accelerator=warp: allowed: auto, cpu, gpu, cuda, mps"),
+        ("trainer.precision=16-mixed", "trainer.precision=16-mixed: allowed: 32-true, bf16-mixed"),
+        ("trainer.strategy=fsdp", "trainer.strategy=fsdp: allowed: auto, ddp"),
+        (
+            "trainer.devices=0",
+            "trainer.devices=0: allowed: how many, at least 1; auto or -1: all; or a list of them",
+        ),
+        ("trainer.sync_batchnorm=1", "trainer.sync_batchnorm=1: allowed: true or false"),
+        ("trainer.gradient_clip_algorithm=x", "trainer.gradient_clip_algorithm=x: allowed: norm, value"),
+        ("monitor_mode=x", "monitor_mode=x: allowed: min, max"),
+        ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
+    ],
+)
+def test_impossible_values(override: str, line: str) -> None:
+    with pytest.raises(InputError) as refused:
+        config.check(config.compose("train", [override]), config.compose("train"))
+    assert str(refused.value) == line
+
+
+def test_a_schedule_needs_a_length_in_steps() -> None:
+    typed = ["optimizer/scheduler=linear", "trainer.max_epochs=1"]
+    composed = config.compose("train", typed)
+    config.choose_length(composed, typed)
+    with pytest.raises(InputError, match="total_iters=-1: allowed: at least 1: set trainer"):
+        config.check(composed, config.compose("train", typed[:1]))
+
+
+@given(st.floats(0, 10), st.integers(1, 10**6), st.integers(0, 2**32 - 1))
+def test_possible_values_pass(lr: float, batch_size: int, seed: int) -> None:
+    for key, value, default in (
+        ("optimizer.lr", lr, 2e-4),
+        ("data.batch_size", batch_size, 64),
+        ("seed", seed, 0),
+    ):
+        assert config.wrong_type(value, default) is None
+        assert config.breaks_rule(key, value) is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("trainer.max_step=1", "trainer.max_step=1: no such key; trainer has max_steps"),
+        ("colour=red", "colour=red: no such key; the top has seed, k, checkpoint"),
+        ("model=unheard", "model=unheard: no such choice; allowed: mlp"),
+        ("optimizer/scheduler=x", "optimizer/scheduler=x: no such choice; allowed: constant, cosine, linear"),
+        ("trainer.devices=[1", "trainer.devices=[1: not an override; write key=value or group=choice"),
+        ("optimizer.lr", "optimizer.lr: not an override; write key=value or group=choice"),
+        ("seed=1,2", "seed=1,2: several values; add -m to sweep over them"),
+        ("optimizer.lr=-1", "optimizer.lr=-1: allowed: at least 0"),
+        ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_leaves_nothing(argument: str, line: str, tmp_path: Path) -> None:
+    """In a process that fails if torch is imported: the answer must not wait for it."""
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"sys.argv = ['train', {argument!r}]\n"
+        "from gan_lightning.train import main; main()"
+    )
+    if argument.startswith("checkpoint"):
+        program = program.replace("sys.modules['torch'] = None", "pass")
+    done = call("-c", program, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_help_lists_groups_and_needs_no_torch(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None; sys.argv = ['train', '--help']\n"
+    done = call("-c", program + "from gan_lightning.train import main; main()", cwd=tmp_path)
+    assert done.returncode == 0
+    for word in ("loss: minimax, non_saturating", "data: fashion_mnist, kmnist, mnist", "optimizer.lr=1e-4,2e-4"):
+        assert word in done.stdout
+
+
+def test_a_missing_accelerator_is_told(tmp_path: Path) -> None:
+    import torch
+
+    if torch.accelerator.is_available():
+        pytest.skip("there is one")
+    done = call("-m", "gan_lightning.train", "trainer.accelerator=gpu", cwd=tmp_path)
+    assert done.stderr == "trainer.accelerator=gpu: this machine has none; allowed: auto, cpu\n"
+
+
+def test_a_traceback_can_be_had(tmp_path: Path) -> None:
+    done = call("-m", "gan_lightning.train", "optimizer.lr=-1", cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "InputError: optimizer.lr=-1" in done.stderr
+
+
+def test_a_failing_part_is_told_in_one_line(tmp_path: Path) -> None:
+    done = call("-m", "gan_lightning.train", "+trainer.warp=9", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "unexpected keyword argument 'warp'" in done.stderr
+
+
+def test_installed_from_a_wheel(tmp_path: Path) -> None:
+    """The wheel holds conf/ and works in any folder."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    small = [
+        "trainer.max_steps=2",
+        "callbacks.scoring=null",
+        f"data.root={ROOT / 'data'}",
+        "trainer.accelerator=cpu",
+    ]
+    done = call("-m", "gan_lightning.train", *small, cwd=elsewhere, PYTHONPATH=str(tmp_path / "site"))
+    assert done.returncode == 0, done.stderr
+    assert list(elsewhere.glob("outputs/article/*/checkpoints/last.ckpt"))
+    where = call(
+        "-c",
+        "import gan_lightning; print(gan_lightning.__file__)",
+        cwd=elsewhere,
+        PYTHONPATH=str(tmp_path / "site"),
+    )
+    assert where.stdout.startswith(str(tmp_path / "site"))

@@ -1,0 +1,85 @@
+"""Two devices: two processes on the CPU, by the keys that several GPUs need."""
+
+import copy
+import json
+import signal
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from gan_lightning.seeding import fold
+from tests.helpers import SMALL, call, last, same, scalars
+
+TWO = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
+
+
+class Gradients(Callback):
+    """Keep, for one step, the discriminator's weights before and after, and this rank's own gradient."""
+
+    def __init__(self, *, folder: str) -> None:
+        self.folder = folder
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: tuple, *_: object) -> None:
+        gan = copy.deepcopy({"g": pl_module.generator, "d": pl_module.discriminator})
+        torch.manual_seed(fold(0, trainer.global_rank, 0))
+        fake = gan["g"](torch.randn(64, 100)).detach()
+        loss = pl_module.loss.discriminator(gan["d"](batch[0]), gan["d"](fake))
+        names, values = zip(*gan["d"].named_parameters(), strict=True)
+        self.alone = dict(zip(names, torch.autograd.grad(loss, values), strict=True))
+        self.before = {name: value.detach().clone() for name, value in gan["d"].named_parameters()}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        after = {name: value.detach() for name, value in pl_module.discriminator.named_parameters()}
+        seen = {"alone": self.alone, "before": self.before, "after": after}
+        torch.save(seen, Path(self.folder) / f"{trainer.global_rank}.grad")
+
+
+def train(run: str, *overrides: str, cwd: Path, code: int = 0) -> Path:
+    """Train in processes of their own."""
+    done = call("-m", "gan_lightning.train", *overrides, cwd=cwd)
+    assert done.returncode == code, done.stderr
+    return cwd / run
+
+
+def test_two_devices(tmp_path: Path) -> None:
+    spy = f"+callbacks.spy={{_target_: tests.helpers.Spy, folder: '{tmp_path}'}}"
+    run = train("whole", *SMALL, *TWO, "hydra.run.dir=whole", spy, cwd=tmp_path)
+    a, b = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    shared = (a["batch"].flatten(1)[:, None] == b["batch"].flatten(1)[None]).all(2)
+    assert not shared.any()  # disjoint images
+    assert not torch.equal(a["fake_logits"], b["fake_logits"])  # different noise
+    trained = [name for name in a["weights"] if "running" not in name]
+    assert all(torch.equal(a["weights"][name], b["weights"][name]) for name in trained)  # averaged gradients
+    assert json.loads((run / "metrics.json").read_text())["images_seen"] == 12 * 64 * 2
+    assert [step for step, _ in scalars(run)["loss/generator"]] == [2, 4, 6, 8, 10, 12]
+    assert {p.name for p in run.iterdir()} == {
+        ".hydra",
+        "checkpoints",
+        "metrics.json",
+        "samples.png",
+        "tensorboard",
+        "train.log",
+    }
+
+    signalled = f"+callbacks.signal={{_target_: tests.helpers.SignalAt, step: 6, signum: {int(signal.SIGTERM)}}}"
+    cut = train("cut", *SMALL, *TWO, "hydra.run.dir=cut", signalled, cwd=tmp_path, code=143)
+    assert last(cut)["global_step"] == 8  # the ranks agree at the next log
+    train("cut", "checkpoint=cut/checkpoints/last.ckpt", "callbacks.signal=null", cwd=tmp_path)
+    assert same(last(run)["state_dict"], last(cut)["state_dict"])
+    assert same(last(run)["optimizer_states"], last(cut)["optimizer_states"])
+
+
+def test_gradients_are_averaged(tmp_path: Path) -> None:
+    """After one step of plain gradient descent the discriminator has moved by the mean of the two gradients."""
+    small = [option for option in SMALL if not option.startswith("trainer.max_steps")]
+    options = [*small, "trainer.max_steps=1", "optimizer=sgd", "optimizer.momentum=0"]
+    grads = f"+callbacks.spy={{_target_: tests.test_devices.Gradients, folder: '{tmp_path}'}}"
+    train("two", *options, *TWO, "hydra.run.dir=two", grads, cwd=tmp_path)
+    a, b = (torch.load(tmp_path / f"{rank}.grad", weights_only=True) for rank in (0, 1))
+    assert a["before"].keys() == b["before"].keys()
+    for name, before in a["before"].items():
+        assert torch.equal(before, b["before"][name])
+        mean = (a["alone"][name] + b["alone"][name]) / 2
+        assert not torch.allclose(a["alone"][name], b["alone"][name])
+        torch.testing.assert_close(a["after"][name], before - 0.1 * mean, rtol=1e-4, atol=1e-6)

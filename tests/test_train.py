@@ -1,0 +1,176 @@
+"""A run's folder, its resumption, and the game's place in Lightning."""
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from tests import helpers
+from tests.helpers import SMALL, grids, last, resume, same, scalars
+
+
+def test_run_folder(run: Path) -> None:
+    assert {p.name for p in run.iterdir()} >= {
+        ".hydra",
+        "checkpoints",
+        "tensorboard",
+        "samples.png",
+        "metrics.json",
+    }
+    assert OmegaConf.load(run / ".hydra" / "config.yaml").trainer.max_steps == 12
+    best = [p.name for p in (run / "checkpoints").iterdir() if p.name.startswith("best")]
+    assert re.fullmatch(r"best-step=(5|10)\.ckpt", *best)
+    with Image.open(run / "samples.png") as picture:
+        assert picture.size == (484, 484)
+
+
+def test_metrics_json(run: Path) -> None:
+    figures = json.loads((run / "metrics.json").read_text())
+    assert figures["images_seen"] == 12 * 64
+    assert figures["seed"] == 0
+    assert figures["images_per_second"] == pytest.approx(12 * 64 / figures["train_seconds"])
+    for name in ("parzen_ll", "parzen_ll_se", "parzen_sigma", "loss_discriminator", "loss_generator", "accuracy"):
+        assert isinstance(figures[name], float)
+        assert isinstance(figures[f"val_{name}"], float)
+
+
+def test_everything_in_tensorboard_shares_the_step_axis(run: Path) -> None:
+    seen = scalars(run)
+    every_2 = [2, 4, 6, 8, 10, 12]
+    for tag in ("loss/discriminator", "loss/generator", "probability/real", "probability/fake"):
+        assert [step for step, _ in seen[tag]] == every_2
+    assert seen["images_seen"] == [(step, step * 64) for step in every_2]
+    assert all(value > 0 for _, value in seen["throughput/images_per_second"])
+    for tag in ("metrics/parzen_ll", "validation/accuracy", "validation/loss_generator"):
+        assert [step for step, _ in seen[tag]] == [5, 10]
+    assert [step for step, _ in grids(run)] == [0, 5, 10, 12]
+    assert all(0 < value < 1 for _, value in seen["probability/real"])
+
+
+def test_hparams_tab_has_the_final_figures(run: Path) -> None:
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    contents = events.summary_metadata
+    start = plugin_data_pb2.HParamsPluginData.FromString(
+        contents["_hparams_/session_start_info"].plugin_data.content
+    ).session_start_info
+    assert start.hparams["optimizer.lr"].number_value == 0.0002
+    assert start.hparams["k"].number_value == 1
+    figures = json.loads((run / "metrics.json").read_text())
+    assert scalars(run)["final/parzen_ll"] == [(12, pytest.approx(figures["parzen_ll"]))]
+
+
+def test_checkpoints_share_the_step_axis_for_k_3(tmp_path: Path) -> None:
+    run = helpers.run(tmp_path / "run", "k=3", "data.batch_size=20")
+    assert last(run)["global_step"] == 12
+    assert (run / "checkpoints").glob("best-step=10.ckpt")
+    assert scalars(run)["images_seen"][-1] == (12, 12 * 3 * 20)
+    assert json.loads((run / "metrics.json").read_text())["images_seen"] == 12 * 3 * 20
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Compare weights, both optimizers, schedulers, and all of TensorBoard but the clock."""
+    x, y = last(a), last(b)
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+        assert same(x[key], y[key]), key
+    x, y = ({t: v for t, v in scalars(r).items() if "second" not in t} for r in (a, b))
+    assert x == y
+    assert grids(a) == grids(b)
+
+
+@pytest.mark.parametrize("step", [2, 4, 7, 11])  # in the middle of an epoch, before a validation, at the end
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_gives_the_same_bits(
+    run: Path, tmp_path: Path, step: int, signum: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = tmp_path / "cut"
+    killer = f"+callbacks.signal={{_target_: tests.helpers.SignalAt, step: {step}, signum: {int(signum)}}}"
+    caplog.set_level("INFO")
+    former = signal.getsignal(signum)
+    if step < 11:
+        with pytest.raises(SystemExit) as stopped:
+            helpers.run(cut, "optimizer/scheduler=linear", killer)
+        assert stopped.value.code == 128 + signum
+        assert last(cut)["global_step"] == step + 1
+        assert f"checkpoint={cut}/checkpoints/last.ckpt" in caplog.text
+        resume(cut, "callbacks.signal=null")
+    else:  # it was about to end anyway
+        helpers.run(cut, "optimizer/scheduler=linear", killer)
+    assert signal.getsignal(signum) is former
+    assert_same_run(run, cut)
+
+
+def test_several_epochs_interrupted_twice_give_the_same_bits(tmp_path: Path) -> None:
+    epochs = ("trainer.limit_train_batches=4", "data.batch_size=32")
+    whole = helpers.run(tmp_path / "whole", *epochs)
+    cut = tmp_path / "cut"
+    for step, go in ((4, helpers.run), (8, resume)):
+        killer = f"+callbacks.signal{step}={{_target_: tests.helpers.SignalAt, step: {step}, signum: 15}}"
+        with pytest.raises(SystemExit):
+            go(cut, *(epochs if go is helpers.run else ()), killer)
+    resume(cut, "callbacks.signal4=null", "callbacks.signal8=null")
+    assert_same_run(whole, cut)
+
+
+def test_a_killed_run_goes_on_from_its_last_validation(run: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves no time: what is there is the checkpoint of step 10, and events beyond it."""
+    cut = helpers.run(tmp_path / "cut", "optimizer/scheduler=linear", "callbacks.checkpoints.mode=min")
+    saved = sorted((cut / "checkpoints").glob("best-step=*.ckpt"))
+    step = int(re.findall(r"\d+", saved[-1].name)[-1])
+    saved[-1].replace(cut / "checkpoints" / "last.ckpt")
+    assert last(cut)["global_step"] == step
+    resume(cut)
+    x, y = last(run), last(cut)
+    assert same(x["state_dict"], y["state_dict"])
+    assert same(x["optimizer_states"], y["optimizer_states"])
+    assert [s for s, _ in scalars(cut)["loss/generator"]] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_longer_run_is_a_continuation(run: Path, tmp_path: Path) -> None:
+    longer = helpers.run(tmp_path / "longer", "trainer.max_steps=17")
+    short = helpers.run(tmp_path / "short")
+    resume(short, "trainer.max_steps=17")
+    assert same(last(longer)["state_dict"], last(short)["state_dict"])
+
+
+def test_seeds_decide(run: Path, tmp_path: Path) -> None:
+    again = helpers.run(tmp_path / "again", "optimizer/scheduler=linear")
+    assert_same_run(run, again)
+    other = helpers.run(tmp_path / "other", "optimizer/scheduler=linear", "seed=1")
+    assert not same(last(run)["state_dict"], last(other)["state_dict"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trainer.precision=bf16-mixed",),
+        ("trainer.gradient_clip_val=0.1", "trainer.gradient_clip_algorithm=value"),
+        ("trainer.accumulate_grad_batches=2",),
+        ("logger=none", "callbacks.sample_grid=null", "callbacks.scoring=null"),
+        ("callbacks.checkpoints=null",),
+        ("trainer.fast_dev_run=true",),
+        ("optimizer=sgd", "optimizer/scheduler=cosine", "loss=non_saturating"),
+        ("optimizer.generator.lr=1e-3", "optimizer.discriminator.lr=1e-4"),
+    ],
+)
+def test_what_can_be_configured(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    run = helpers.run(tmp_path / "run", *overrides)
+    assert json.loads((run / "metrics.json").read_text())["train_seconds"] > 0
+
+
+def test_max_epochs_alone_sets_the_length(tmp_path: Path) -> None:
+    from gan_lightning.config import choose_length, compose
+    from gan_lightning.train import train
+
+    typed = [o for o in SMALL if "max_steps" not in o] + ["trainer.max_epochs=2", "trainer.limit_train_batches=3"]
+    config = compose("train", typed)
+    choose_length(config, typed)
+    (tmp_path / "run").mkdir()
+    train(config, tmp_path / "run", typed, 0)
+    assert last(tmp_path / "run")["global_step"] == 6
