@@ -10,7 +10,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -19,7 +18,7 @@ from gan_lightning.gan import GAN
 
 
 class ProgressBar(LightningProgressBar):
-    """Show steps, images a second, time gone and time left, and both losses, from the first step to the last.
+    """Show steps, images a second, the time left and both losses, from the first step to the last.
 
     Args:
         every_n_steps: Between two looks at the losses, which wait for the device.
@@ -41,11 +40,9 @@ class ProgressBar(LightningProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Put the bar up."""
         self.bar = Progress(
-            TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
@@ -77,7 +74,7 @@ class ProgressBar(LightningProgressBar):
         if self.enabled:
             figures = (f"{name} {float(value):.4g}" for name, value in trainer.callback_metrics.items())
             words = ", ".join(figures).replace("validation/", "").replace("_", " ")
-            self.bar.console.print(f"step {trainer.global_step}: {words}", highlight=False)
+            self.bar.console.print(f"step {trainer.global_step}: {words}", highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Leave the full bar standing."""
