@@ -19,7 +19,8 @@ class Loss(Protocol):
     """What the two players minimise; see :mod:`gan_lightning.losses`."""
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...  # noqa: D102
-    def generator(self, fake_logits: Tensor) -> Tensor: ...  # noqa: D102
+    @property
+    def generator(self) -> Callable[..., Tensor]: ...  # noqa: D102
 
 
 class GAN(LightningModule):
@@ -33,6 +34,8 @@ class GAN(LightningModule):
         discriminator: Maps images (N, C, H, W) to logits (N, 1).
         latent: The prior p(z): ``latent(n, device=..., generator=...)`` draws noise (n, latent_dim).
         loss: What each of the two minimises.
+        penalty: What D minimises besides: ``penalty(discriminator, real, fake)``; see :mod:`gan_lightning.penalties`.
+        average: Makes the generator's moving average, whose images are then shown, scored and sampled.
         generator_optimizer: Makes an optimizer from the generator's parameters.
         discriminator_optimizer: Makes an optimizer from the discriminator's parameters.
         scheduler: Makes a learning-rate scheduler from an optimizer; stepped once a step. None: constant rates.
@@ -53,6 +56,8 @@ class GAN(LightningModule):
         discriminator: nn.Module,
         latent: Callable[..., Tensor],
         loss: Loss,
+        penalty: Callable[..., Tensor] | None = None,
+        average: Callable[[nn.Module], nn.Module] | None = None,
         generator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
@@ -66,7 +71,8 @@ class GAN(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.generator, self.discriminator = generator, discriminator
-        self.latent, self.loss = latent, loss
+        self.latent, self.loss, self.penalty = latent, loss, penalty
+        self.average = average(generator) if average else None
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.scheduler = scheduler
         self.k = k
@@ -82,8 +88,8 @@ class GAN(LightningModule):
         return self.k * self.accumulate_grad_batches
 
     def forward(self, z: Tensor) -> Tensor:
-        """Map noise (N, latent_dim) to images (N, C, H, W) in [-1, 1]."""
-        return self.generator(z)
+        """Map noise (N, latent_dim) to images (N, C, H, W) in [-1, 1], by the averaged generator if there is one."""
+        return (self.average or self.generator)(z)
 
     # Algorithm 1
 
@@ -105,7 +111,7 @@ class GAN(LightningModule):
             fakes: Iterable[Tensor] = [fake]
         else:
             fakes = (self.sample(len(fake)) for _ in range(self.accumulate_grad_batches))
-        return seen | self.update_generator(fakes)
+        return seen | self.update_generator(real, fakes)
 
     def update_discriminator(self, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Ascend the stochastic gradient of 1/m Σ log D(x) + log(1 - D(G(z))) in D's parameters."""
@@ -113,20 +119,26 @@ class GAN(LightningModule):
             fake = self.sample(len(minibatch))
             real_logits, fake_logits = self.discriminator(minibatch), self.discriminator(fake.detach())
             loss = self.loss.discriminator(real_logits, fake_logits)
-            self.manual_backward(loss / self.accumulate_grad_batches)
+            penalty = self.penalty(self.discriminator, minibatch, fake) if self.penalty else loss.new_zeros(())
+            self.manual_backward((loss + penalty) / self.accumulate_grad_batches)
         self.update(player=1)
-        seen = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
+        seen = {"loss/discriminator": loss, "penalty": penalty, "logits/real": real_logits, "logits/fake": fake_logits}
         return {name: value.detach() for name, value in seen.items()}, fake
 
-    def update_generator(self, fakes: Iterable[Tensor]) -> dict[str, Tensor]:
+    def update_generator(self, real: Tensor, fakes: Iterable[Tensor]) -> dict[str, Tensor]:
         """Descend the stochastic gradient of 1/m Σ log(1 - D(G(z))), or its stand-in, in G's parameters."""
         self.discriminator.requires_grad_(False)
-        for fake in fakes:
-            loss = self.loss.generator(self.discriminator(fake))
+        for minibatch, fake in zip(real.chunk(self.accumulate_grad_batches), fakes, strict=True):
+            loss = self.generator_loss(minibatch, self.discriminator(fake))
             self.manual_backward(loss / self.accumulate_grad_batches)
         self.discriminator.requires_grad_(True)
         self.update(player=0)
         return {"loss/generator": loss.detach()}
+
+    def generator_loss(self, real: Tensor, fake_logits: Tensor) -> Tensor:
+        """Give the generator's loss, a scalar; a loss of pairs is shown the real images' logits as well."""
+        pairs = getattr(self.loss, "pairs", False)
+        return self.loss.generator(fake_logits, self.discriminator(real)) if pairs else self.loss.generator(fake_logits)
 
     def sample(self, n: int) -> Tensor:
         """Draw n images (n, C, H, W) from the generator."""
@@ -145,6 +157,8 @@ class GAN(LightningModule):
             self.clip_gradients(optimizer, self.gradient_clip_val, self.gradient_clip_algorithm)  # type: ignore[arg-type]
         if player == 0:
             optimizer.step()
+            if self.average:
+                self.average.update(self.generator, self.global_step)  # type: ignore[operator]
             for scheduler in self.lr_schedulers() or []:  # type: ignore[union-attr]
                 scheduler.step()
         else:  # not by the wrapper, whose every step() Lightning counts
@@ -173,7 +187,7 @@ class GAN(LightningModule):
         real_logits, fake_logits = self.discriminator(real), self.discriminator(self.sample(len(real)))
         return {
             "loss_discriminator": self.loss.discriminator(real_logits, fake_logits),
-            "loss_generator": self.loss.generator(fake_logits),
+            "loss_generator": self.generator_loss(real, fake_logits),
             "probability_real": real_logits.sigmoid().mean(),
             "probability_fake": fake_logits.sigmoid().mean(),
             "accuracy": torch.cat([real_logits > 0, fake_logits <= 0]).float().mean(),

@@ -28,3 +28,20 @@ class NonSaturating(Minimax):
     def generator(self, fake_logits: Tensor) -> Tensor:
         """Mean of -log D(G(z)); logits (N, 1) to a scalar."""
         return softplus(-fake_logits).mean()
+
+
+class Relativistic:
+    """Relativistic pairing (Jolicoeur-Martineau, 2018; Huang et al., 2024, equation 2): which of a pair is real.
+
+    The generator's loss looks at real images too, so a step costs one more pass through the discriminator.
+    """
+
+    pairs = True  # the generator's loss takes the logits of real images as its second argument
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Mean of -log sigmoid(D(x) - D(G(z))), D the logit; logits (N, 1), (N, 1) to a scalar. log 2 at a draw."""
+        return softplus(fake_logits - real_logits).mean()
+
+    def generator(self, fake_logits: Tensor, real_logits: Tensor) -> Tensor:
+        """Mean of -log sigmoid(D(G(z)) - D(x)); logits (N, 1), (N, 1) to a scalar."""
+        return softplus(real_logits - fake_logits).mean()

@@ -22,10 +22,17 @@ def draw(gan: GAN, num_images: int, *, seed: int, batch_size: int = 500) -> Iter
 
 @torch.inference_mode()
 def show(gan: GAN, z: Tensor) -> Tensor:
-    """Map noise (N, latent_dim) to images (N, C, H, W) in [-1, 1] with the generator in evaluation mode."""
-    training = gan.generator.training
-    gan.generator.eval()
+    """Map noise (N, latent_dim) to images (N, C, H, W) in [-1, 1] with the GAN in evaluation mode."""
+    training = gan.training
+    gan.eval()
     try:
-        return gan.generator(z)
+        return gan(z)
     finally:
-        gan.generator.train(training)
+        gan.train(training)
+
+
+def walk(gan: GAN, num_lines: int, *, steps: int = 12, seed: int) -> Tensor:
+    """Draw images (num_lines * steps, C, H, W) in [-1, 1] along straight lines in z (the paper's Figure 3)."""
+    ends = gan.latent(2 * num_lines, generator=torch.Generator().manual_seed(seed)).view(num_lines, 2, 1, -1)
+    share = torch.linspace(0, 1, steps).view(1, steps, 1)
+    return show(gan, torch.lerp(ends[:, 0], ends[:, 1], share).flatten(0, 1).to(gan.device))

@@ -9,8 +9,10 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gan_lightning.averaging import ExponentialAverage
 from gan_lightning.gan import GAN
-from gan_lightning.losses import Minimax
+from gan_lightning.losses import Minimax, Relativistic
+from gan_lightning.penalties import R1, R1R2, R2
 from gan_lightning.seeding import fold
 from tests.helpers import same, tiny_gan, weights
 
@@ -45,21 +47,24 @@ def by_hand(gan: GAN, data: Tensor, *, clip: float | None = None) -> None:
             for minibatch in real.chunk(parts):
                 fake = gan.generator(torch.randn(len(minibatch), 3))
                 loss = gan.loss.discriminator(gan.discriminator(minibatch), gan.discriminator(fake.detach()))
+                if gan.penalty:
+                    loss = loss + gan.penalty(gan.discriminator, minibatch, fake)
                 (loss / parts).backward()
             if clip:
                 torch.nn.utils.clip_grad_norm_(gan.discriminator.parameters(), clip)
             discriminator_optimizer.step()
         generator_optimizer.zero_grad()
-        for _ in range(parts):
+        for minibatch in real.chunk(parts):
             if parts > 1:
                 fake = gan.generator(torch.randn(len(minibatch), 3))
-            (gan.loss.generator(gan.discriminator(fake)) / parts).backward()
+            others = [gan.discriminator(minibatch)] if isinstance(gan.loss, Relativistic) else []
+            (gan.loss.generator(gan.discriminator(fake), *others) / parts).backward()
         if clip:
             torch.nn.utils.clip_grad_norm_(gan.generator.parameters(), clip)
         generator_optimizer.step()
 
 
-@pytest.mark.parametrize("loss", [Minimax(), None])
+@pytest.mark.parametrize("loss", [Minimax(), Relativistic(), None])
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("clip", [None, 0.05])
@@ -71,6 +76,38 @@ def test_training_is_algorithm_1(loss: Any, k: int, parts: int, clip: float | No
     by_hand(expected, data, clip=clip)
     assert same(weights(gan), weights(expected))
     assert trainer.global_step == 4
+
+
+@pytest.mark.parametrize("penalty", [R1(gamma=2.0), R2(gamma=2.0), R1R2(gamma=2.0)])
+def test_a_penalty_is_the_discriminators(penalty: R1) -> None:
+    gan, expected, plain = tiny_gan(penalty=penalty), tiny_gan(penalty=penalty), tiny_gan()
+    _, data = fit(gan, steps=4)
+    by_hand(expected, data)
+    by_hand(plain, data)
+    assert same(weights(gan), weights(expected))
+    assert not same(weights(gan.discriminator), weights(plain.discriminator))
+
+
+def test_the_average_follows_the_generator_alone() -> None:
+    def average(network: torch.nn.Module) -> ExponentialAverage:
+        return ExponentialAverage(network, half_life=2, ramp=1e9, every_n_steps=1)
+
+    gan, plain = tiny_gan(average=average), tiny_gan()
+    mean = weights(plain.generator)
+    for steps in range(1, 4):  # the same run, longer and longer
+        plain = tiny_gan()
+        fit(plain, steps=steps)
+        decay = 0.5**0.5
+        mean = {n: decay * mean[n] + (1 - decay) * v for n, v in weights(plain.generator).items()}
+    fit(gan, steps=3)
+    assert same(weights(gan.generator), weights(plain.generator))
+    assert gan.average is not None
+    found = weights(gan.average.network)
+    for name in (n for n in mean if not n.endswith("num_batches_tracked")):
+        torch.testing.assert_close(found[name], mean[name])
+    z = torch.randn(4, 3)
+    gan.eval()
+    assert torch.equal(gan(z), gan.average.network(z))
 
 
 def test_accumulated_minibatches_are_one_large_one() -> None:

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_lightning.sampling import draw
+from gan_lightning.sampling import draw, show, walk
 from tests.helpers import tiny_gan
 
 
@@ -24,6 +24,21 @@ def test_seed_decides_and_nothing_else_is_touched() -> None:
     assert not torch.equal(a, c)
     assert torch.equal(torch.get_rng_state(), state)
     assert gan.generator.training
+
+
+def test_a_walk_is_a_straight_line_in_z() -> None:
+    gan = tiny_gan()
+    gan.generator = torch.nn.Unflatten(1, (1, 1, 3))  # shows z itself
+    images = walk(gan, 2, steps=5, seed=0).view(2, 5, 3)
+    steps = images[:, 1:] - images[:, :-1]
+    torch.testing.assert_close(steps, steps[:, :1].expand_as(steps))
+    assert steps.norm() > 0
+
+
+def test_the_average_is_what_is_shown() -> None:
+    gan = tiny_gan(average=lambda network: torch.nn.Unflatten(1, (1, 1, 3)))
+    z = torch.randn(4, 3)
+    assert torch.equal(show(gan, z).flatten(1), z)
 
 
 def test_batch_norm_uses_what_it_learnt() -> None:

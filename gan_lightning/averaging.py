@@ -1,0 +1,41 @@
+"""The generator's exponential moving average."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class ExponentialAverage(nn.Module):
+    """A network whose weights and buffers follow another's, forgetting half of the past every ``half_life`` steps.
+
+    At the start, when there is little past, the half-life is ``ramp`` of the steps gone (Karras et al., 2020).
+
+    Args:
+        network: The one to follow.
+        half_life: In steps.
+        ramp: Bound on the half-life, as a share of the steps gone.
+        every_n_steps: Between two updates; the half-life stays what it is.
+    """
+
+    def __init__(self, network: nn.Module, *, half_life: float, ramp: float = 0.05, every_n_steps: int = 4) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.half_life, self.ramp, self.every_n_steps = half_life, ramp, every_n_steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the averaged network."""
+        return self.network(x)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Follow a network after its step number ``step``, if it is time."""
+        if step % self.every_n_steps:
+            return
+        decay = 0.5 ** (self.every_n_steps / min(self.half_life, self.ramp * step))
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        floats = [(mean, new) for mean, new in pairs if mean.is_floating_point()]
+        torch._foreach_lerp_([mean for mean, _ in floats], [new for _, new in floats], 1 - decay)
+        for count, new in pairs:
+            if not count.is_floating_point():
+                count.copy_(new)

@@ -1,0 +1,54 @@
+"""Gradient penalties on the discriminator, added to its loss.
+
+Each is called with the discriminator, real and fake images (N, C, H, W), and gives a scalar. ``gamma`` may be
+changed while training runs; see :class:`gan_lightning.callbacks.schedules.Schedules`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Discriminator = Callable[[Tensor], Tensor]
+
+
+def squared_gradient_norm(discriminator: Discriminator, images: Tensor) -> Tensor:
+    """Mean over images of the squared norm of the logit's gradient by the image, a scalar.
+
+    Every network works on each image by itself, so the gradient of the sum of logits holds each one's own.
+    """
+    images = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
+
+
+class R1:
+    """γ/2 · E‖∇D(x)‖² on real images (Mescheder et al., 2018, equation 9).
+
+    Args:
+        gamma: The weight γ.
+    """
+
+    def __init__(self, *, gamma: float) -> None:
+        self.gamma = gamma
+
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+        """Give the penalty, a scalar."""
+        return self.gamma / 2 * squared_gradient_norm(discriminator, real)
+
+
+class R2(R1):
+    """γ/2 · E‖∇D(G(z))‖² on generated images (Mescheder et al., 2018, equation 10)."""
+
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+        """Give the penalty, a scalar."""
+        return self.gamma / 2 * squared_gradient_norm(discriminator, fake)
+
+
+class R1R2(R1):
+    """Both, with one γ, as in R3GAN (Huang et al., 2024, equation 3)."""
+
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+        """Give the penalty, a scalar."""
+        both = torch.cat([real, fake.detach()])  # N images of each kind: twice the mean over both is the sum
+        return self.gamma * squared_gradient_norm(discriminator, both)
