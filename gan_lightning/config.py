@@ -69,8 +69,11 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "betas": number(0, 1),
     "devices": (lambda value: value != 0, "how many, at least 1; auto or -1: all; or a list of them"),
     "every_n_steps": number(1),
+    "flat": number(0, 1),
     "gradient_clip_algorithm": one_of("norm", "value"),
     "gradient_clip_val": number(0),
+    "gamma": number(0),
+    "half_life": number(1),
     "k": number(1),
     "latent_dim": number(1),
     "log_every_n_steps": number(1),
@@ -84,9 +87,12 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "num_real": number(1),
     "num_validation": number(1),
     "precision": one_of("32-true", "bf16-mixed"),
+    "show": one_of("samples", "nearest", "walk"),
     "seed": number(0, 2**32 - 1),
     "strategy": one_of("auto", "ddp"),
-    "total_iters": (lambda value: value > 0, "at least 1: set trainer.max_steps"),
+    "steps": (lambda value: value > 0, "at least 1: set trainer.max_steps"),
+    "subset_size": number(1),
+    "subsets": number(1),
     "val_check_interval": number(0),
     "val_size": number(1),
     "weight_decay": number(0),
@@ -185,8 +191,23 @@ def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
 def choose_length(config: DictConfig, overrides: Iterable[str]) -> None:
     """Let ``trainer.max_epochs`` take the place of ``trainer.max_steps`` where it alone was typed."""
     typed = {override.split("=")[0] for override in overrides}
-    if "trainer.max_epochs" in typed and "trainer.max_steps" not in typed:
+    if "trainer.max_epochs" in typed and "trainer.max_steps" not in typed and "gan" in config:
         config.trainer.max_steps = -1
+
+
+def leave_out_featureless(config: DictConfig) -> None:
+    """Put null in the place of metrics that work on features where the data set has none."""
+    for name, metric in (config.metrics or {}).items():
+        if metric and "features" in metric and metric.features is None:
+            config.metrics[name] = None
+
+
+def make_metrics(config: DictConfig) -> dict[str, Any]:
+    """Build the metrics that are not null."""
+    leave_out_featureless(config)
+    return {
+        name: hydra.utils.instantiate(m, _convert_="all") for name, m in (config.metrics or {}).items() if m is not None
+    }
 
 
 # Doors -------------------------------------------------------------------------------------------------------
@@ -240,7 +261,7 @@ def defaults(name: str) -> DictConfig:
     """Compose, within a door, the chosen groups with no value changed."""
     choices = HydraConfig.get().runtime.choices
     return hydra.compose(
-        name, [f"{group}={choice}" for group, choice in choices.items() if not group.startswith("hydra/")]
+        name, [f"{group}={choice}" for group, choice in choices.items() if choice and not group.startswith("hydra/")]
     )
 
 

@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from gan_lightning.config import door
+from gan_lightning.config import door, make_metrics
 from gan_lightning.errors import InputError
 
 
@@ -16,21 +15,24 @@ def main(config: DictConfig) -> None:
     if config.out and Path(config.out).suffix != ".json":
         raise InputError(f"out={config.out}: must end in .json")
 
-    from gan_lightning.checkpoint import load, load_data, pick_device
+    from gan_lightning.checkpoint import load, load_data, pick_device, read
     from gan_lightning.scoring import evaluate, flatten, table
 
     gan = load(config.checkpoint)
+    run = read(config.checkpoint)["hyper_parameters"]["config"]
+    if config.features is None:
+        config.features = run["features"]
     data = load_data(config.checkpoint, root=config.data.root)
     data.prepare_data()
     data.setup()
     figures = evaluate(
         gan.to(pick_device(config.device)),
         data,
-        instantiate(config.metrics, _convert_="all") or {},
+        make_metrics(config),
         num_images=config.num_images,
         seed=config.seed,
     )
-    print(table(figures))
+    print(table(figures | (run["reference"] or {})))
     if config.out:
         Path(config.out).absolute().parent.mkdir(parents=True, exist_ok=True)
         Path(config.out).write_text(json.dumps(flatten(figures) | {"seed": config.seed}, indent=2) + "\n")

@@ -1,6 +1,6 @@
 """From images to figures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -11,24 +11,34 @@ from gan_lightning.data.images import normalise
 from gan_lightning.gan import GAN
 from gan_lightning.sampling import draw
 
+BATCH = 1000  # images at a time
+
 
 def score(
-    metrics: Mapping[str, Metric], *, fake: Iterable[Tensor], real: Iterable[Tensor], validation: Tensor
+    metrics: Mapping[str, Metric],
+    *,
+    fake: Iterable[Tensor],
+    real: Iterable[Tensor],
+    validation: Tensor,
+    train: Callable[[], Iterable[Tensor]],
 ) -> dict[str, float]:
     """Compare generated with real images by every metric.
 
-    A metric takes both kinds through ``update(images, real=...)``; one that has something to choose, such as a
-    width, does so in ``tune(validation)``. What they compute is gathered in one flat dictionary.
+    A metric takes both kinds through ``update(images, real=...)``. One that has something to choose, such as a
+    width, then does so in ``tune(validation)``; one that looks for training images, in ``search(train)``. What they
+    compute is gathered in one flat dictionary.
 
     Args:
         metrics: By name; reset before and after, and computed in this process alone.
         fake: Batches of generated images (N, C, H, W) in [-1, 1].
         real: Batches of held-out images, likewise.
         validation: Images for choices, likewise; never the test set.
+        train: Gives batches of the training images, likewise.
     """
     for metric in metrics.values():
         metric.reset()
         metric.distributed_available_fn = lambda: False
+        metric.to(validation.device)
     for images, are_real in ((fake, False), (real, True)):
         for batch in images:
             for metric in metrics.values():
@@ -37,6 +47,8 @@ def score(
     for name, metric in metrics.items():
         if callable(tune := getattr(metric, "tune", None)):
             tune(validation)
+        if callable(search := getattr(metric, "search", None)):
+            search(train())
         result = metric.compute()
         figures |= result if isinstance(result, dict) else {name: result}
         metric.reset()
@@ -59,13 +71,9 @@ def evaluate(
         For "validation" and for "test": what :meth:`GAN.judge` gives, averaged over the images, and the metrics.
     """
     gan.eval()
-    validation = normalise(data.val.images.to(gan.device))
     figures = {}
     for split, images in (("validation", data.val), ("test", data.test)):
-        batches = [
-            (normalise(pixels.to(gan.device)), labels)
-            for pixels, labels in zip(*(part.split(1000) for part in images[:]), strict=True)
-        ]
+        batches = list(zip(normalised(images.images, gan.device), images.labels.split(BATCH), strict=True))
         sums: dict[str, float] = {}
         with torch.inference_mode():
             for i, batch in enumerate(batches):
@@ -75,9 +83,15 @@ def evaluate(
             metrics,
             fake=draw(gan, num_images, seed=seed),
             real=(real for real, _ in batches),
-            validation=validation,
+            validation=normalise(data.val.images.to(gan.device)),
+            train=lambda: normalised(data.train.images, gan.device),
         )
     return figures
+
+
+def normalised(pixels: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """Yield bytes (N, C, H, W) as batches of images in [-1, 1] on a device."""
+    return (normalise(part.to(device)) for part in pixels.split(BATCH))
 
 
 def flatten(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -85,9 +99,12 @@ def flatten(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return dict(figures["test"]) | {f"val_{name}": value for name, value in figures["validation"].items()}
 
 
-def table(figures: Mapping[str, Mapping[str, float]]) -> str:
-    """Lay figures out, a row a measure and a column a split."""
-    lines = [f"{'':20}" + "".join(f"{split:>12}" for split in figures)]
-    names = dict.fromkeys(name for split in figures.values() for name in split)
-    lines += [f"{name:20}" + "".join(f"{split[name]:12.4f}" for split in figures.values()) for name in names]
+def table(columns: Mapping[str, Mapping[str, float]]) -> str:
+    """Lay figures out, a row a measure and a column what was measured; those not measured are left blank."""
+    width = max(map(len, columns)) + 2
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    lines = [f"{'':24}" + "".join(f"{title:>{width}}" for title in columns)]
+    for name in names:
+        values = (f"{column[name]:.4g}" if name in column else "" for column in columns.values())
+        lines.append(f"{name:24}" + "".join(f"{value:>{width}}" for value in values))
     return "\n".join(lines)

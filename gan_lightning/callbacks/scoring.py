@@ -1,6 +1,6 @@
 """Figures of the generated images while they get better."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pytorch_lightning import Callback, Trainer
 from torchmetrics import Metric
@@ -9,7 +9,7 @@ from gan_lightning.callbacks.scalars import log
 from gan_lightning.data.images import normalise
 from gan_lightning.gan import GAN
 from gan_lightning.sampling import draw
-from gan_lightning.scoring import score
+from gan_lightning.scoring import normalised, score
 
 
 class Scoring(Callback):
@@ -19,23 +19,36 @@ class Scoring(Callback):
 
     Args:
         metrics: By name; see :func:`gan_lightning.scoring.score`.
+        skip: Names of metrics to leave out.
         num_images: Generated images.
         num_real: Validation images.
         seed: Of the generated images' noise.
     """
 
-    def __init__(self, *, metrics: Mapping[str, Metric], num_images: int, num_real: int, seed: int) -> None:
-        self.metrics = metrics
+    def __init__(
+        self,
+        *,
+        metrics: Mapping[str, Metric | None],
+        skip: Sequence[str],
+        num_images: int,
+        num_real: int,
+        seed: int,
+    ) -> None:
+        self.metrics = {name: metric for name, metric in metrics.items() if metric and name not in skip}
         self.num_images, self.num_real, self.seed = num_images, num_real, seed
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Score and log."""
         figures: dict[str, float] = {}
         if trainer.is_global_zero:
-            images, _ = trainer.datamodule.val[: self.num_real]
-            real = normalise(images.to(pl_module.device))
-            fake = draw(pl_module, self.num_images, seed=self.seed)
-            figures = score(self.metrics, fake=fake, real=[real], validation=real)
+            data, device = trainer.datamodule, pl_module.device
+            figures = score(
+                self.metrics,
+                fake=draw(pl_module, self.num_images, seed=self.seed),
+                real=normalised(data.val.images[: self.num_real], device),
+                validation=normalise(data.val.images.to(device)),
+                train=lambda: normalised(data.train.images, device),
+            )
         figures = trainer.strategy.broadcast(figures)
         pl_module.log_dict(figures, logger=False, sync_dist=True)
         log(trainer, {f"metrics/{name}": value for name, value in figures.items()})

@@ -44,7 +44,8 @@ def test_real_images_score_what_the_protocol_gives(mnist: ImageDataModule) -> No
         {"parzen": ParzenWindow(num_validation=1000)},
         fake=(normalise(b) for b in mnist.train.images[:10_000].split(1000)),
         real=(normalise(b) for b in mnist.test.images.split(1000)),
-        validation=normalise(mnist.val.images[:1000]),
+        validation=normalise(mnist.val.images),
+        train=list,
     )
     assert figures["parzen_ll"] == pytest.approx(241.2, abs=0.5)
     assert figures["parzen_ll_se"] == pytest.approx(2.1, abs=0.1)

@@ -1,0 +1,73 @@
+"""The features that FID and its kin compare images by: those of a classifier trained by this package."""
+
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+
+from gan_lightning.errors import InputError
+from gan_lightning.networks.classifier import Classifier
+
+FOLDER = Path(__file__).parent
+
+
+class Features(nn.Module):
+    """A frozen classifier that turns images (N, C, H, W) in [-1, 1] into features (N, num_features).
+
+    The last result is kept, so that several metrics that are given the same tensor share one pass.
+
+    Args:
+        classifier: Has ``features``, ``head`` and ``num_features``.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier.eval().requires_grad_(False)
+        self.num_features = classifier.num_features
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def train(self, mode: bool = True) -> "Features":
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the features (N, num_features)."""
+        if self._last is None or self._last[0] is not images:
+            self._last = images, torch.cat([self.classifier.features(part) for part in images.split(500)])
+        return self._last[1]
+
+    @torch.inference_mode()
+    def classify(self, images: Tensor) -> Tensor:
+        """Give the likeliest classes (N,)."""
+        return self.classifier.head(self(images)).argmax(1)
+
+
+@lru_cache
+def load(*, weights: str, sha256: str) -> Features:
+    """Load a classifier's weights, once in a process.
+
+    Args:
+        weights: A ``.safetensors`` file, by its path or by its name in this package's ``metrics/``.
+        sha256: What the file's SHA-256 must be.
+
+    Raises:
+        InputError: If there is no such file or it is another one.
+    """
+    path = Path(weights) if Path(weights).is_file() else FOLDER / weights
+    if not path.is_file():
+        raise InputError(f"features.weights={weights}: no such file; `make classifier` trains one")
+    content = path.read_bytes()
+    if (found := digest(content)) != sha256:
+        raise InputError(f"features.sha256={sha256}: {path} has {found}")
+    classifier = Classifier()
+    classifier.load_state_dict(load_tensors(content))
+    return Features(classifier)
+
+
+def digest(content: bytes) -> str:
+    """Give the SHA-256 of bytes in hexadecimal."""
+    return sha256(content).hexdigest()

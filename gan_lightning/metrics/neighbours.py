@@ -1,0 +1,117 @@
+"""Measures by nearest neighbours: precision, recall, density and coverage; the nearest training image."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from gan_lightning.metrics.features import Features
+
+BLOCK = 1000  # rows compared with all others at a time; bounds the memory, not the result
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances (N, M) between rows (N, D) and (M, D), in one matrix product."""
+    products = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
+    return products.add_(a.square().sum(1, keepdim=True)).clamp_(min=0)
+
+
+class PrecisionRecall(Metric):
+    """Precision and recall (Kynkäänniemi et al., 2019), density and coverage (Naeem et al., 2020), on features.
+
+    Around each image of one kind lies a ball that reaches to its k-th nearest neighbour of the same kind. Precision
+    is the share of generated images within a real image's ball, recall that of real ones within a generated one's.
+    Density counts the real balls that a generated image lies in, over k; coverage is the share of real images whose
+    ball holds a generated one.
+
+    Args:
+        features: Maps images (N, C, H, W) in [-1, 1] to features (N, F).
+        k: Which neighbour a ball reaches to.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+    real: list[Tensor]
+    fake: list[Tensor]
+
+    def __init__(self, *, features: Features, k: int) -> None:
+        super().__init__()
+        self.features, self.k = features, k
+        self.add_state("real", default=[], dist_reduce_fx="cat")
+        self.add_state("fake", default=[], dist_reduce_fx="cat")
+
+    def update(self, images: Tensor, *, real: bool) -> None:
+        """Take in images (N, C, H, W) in [-1, 1]."""
+        (self.real if real else self.fake).append(self.features(images))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Give ``precision``, ``recall``, ``density`` and ``coverage``."""
+        real, fake = dim_zero_cat(self.real), dim_zero_cat(self.fake)
+        real_radii, fake_radii = self._radii(real), self._radii(fake)  # (N,), (M,)
+        in_real = torch.zeros(len(fake), device=fake.device)  # how many real balls hold each generated image
+        in_fake, covered = [], []
+        for block, radii in zip(real.split(BLOCK), real_radii.split(BLOCK), strict=True):
+            squares = squared_distances(block, fake)  # (B, M)
+            inside = squares <= radii.unsqueeze(1)
+            in_real += inside.sum(0)
+            covered.append(inside.any(1))
+            in_fake.append((squares <= fake_radii).any(1))
+        return {
+            "precision": (in_real > 0).float().mean(),
+            "recall": torch.cat(in_fake).float().mean(),
+            "density": in_real.mean() / self.k,
+            "coverage": torch.cat(covered).float().mean(),
+        }
+
+    def _radii(self, features: Tensor) -> Tensor:
+        """Squared distance (N,) of each row of (N, F) to its k-th nearest other row."""
+        return torch.cat(
+            # the nearest is the row itself
+            [squared_distances(b, features).kthvalue(self.k + 1, dim=1).values for b in features.split(BLOCK)]
+        )
+
+
+class NearestTraining(Metric):
+    """Distance to the nearest training image, to tell memorising from generating.
+
+    Euclidean, pixels in [0, 1], the mean over images. Copies of training images have 0; ones that are as new as held-
+    out images have what those have.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = None
+    real: list[Tensor]
+    fake: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nearest: dict[str, Tensor] = {}
+        self.add_state("real", default=[], dist_reduce_fx="cat")
+        self.add_state("fake", default=[], dist_reduce_fx="cat")
+
+    def update(self, images: Tensor, *, real: bool) -> None:
+        """Take in images (N, C, H, W) in [-1, 1]."""
+        (self.real if real else self.fake).append(images.flatten(1).add(1).div(2))
+
+    def search(self, train: Iterable[Tensor]) -> None:
+        """Look through the training images, batches (N, C, H, W) in [-1, 1], after all updates."""
+        for kind, state in (("fake", self.fake), ("real", self.real)):
+            self.nearest[kind] = torch.full((len(dim_zero_cat(state)),), torch.inf, device=self.device)
+        for batch in train:
+            images = batch.flatten(1).add(1).div(2)
+            for kind, state in (("fake", self.fake), ("real", self.real)):
+                squares = [squared_distances(block, images).amin(1) for block in dim_zero_cat(state).split(BLOCK)]
+                self.nearest[kind] = torch.minimum(self.nearest[kind], torch.cat(squares))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Give ``nearest_training`` for generated images and ``nearest_training_real`` for held-out ones."""
+        if not self.nearest:
+            raise RuntimeError("NearestTraining: call search() before compute()")
+        return {
+            "nearest_training": self.nearest["fake"].sqrt().mean(),
+            "nearest_training_real": self.nearest["real"].sqrt().mean(),
+        }

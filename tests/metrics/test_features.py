@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from gan_lightning import config
+from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.data.images import normalise
+from gan_lightning.errors import InputError
+from gan_lightning.metrics.distances import FID, KID
+from gan_lightning.metrics.features import FOLDER, Features, digest, load
+from gan_lightning.metrics.modes import Modes
+from gan_lightning.metrics.neighbours import PrecisionRecall
+from gan_lightning.scoring import score
+
+
+@pytest.fixture(scope="module")
+def features() -> Features:
+    return instantiate(config.compose("train").features)
+
+
+def test_the_classifier_is_right_on_99_4_percent_of_the_test_images(features: Features, mnist: ImageDataModule) -> None:
+    right = [
+        (features.classify(normalise(images)) == labels).float().mean()
+        for images, labels in zip(mnist.test.images.split(1000), mnist.test.labels.split(1000), strict=True)
+    ]
+    assert float(torch.stack(right).mean()) >= 0.994
+
+
+def test_the_weights_are_small() -> None:
+    assert (FOLDER / "mnist.safetensors").stat().st_size <= 2e6
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other")
+    with pytest.raises(InputError, match=r"features\.sha256=00: .* has " + digest(b"other")):
+        load(weights=str(other), sha256="00")
+    with pytest.raises(InputError, match=r"features\.weights=none\.safetensors: no such file"):
+        load(weights="none.safetensors", sha256="00")
+
+
+def test_metrics_share_one_pass(features: Features) -> None:
+    passes = []
+    hook = features.classifier.features.register_forward_hook(lambda *_: passes.append(1))
+    metrics = {"a": PrecisionRecall(features=features, k=1), "b": Modes(features=features, num_classes=10)}
+    images = [torch.rand(9, 1, 28, 28) for _ in range(2)]
+    score(metrics, fake=images[:1], real=images[1:], validation=images[0], train=list)
+    hook.remove()
+    assert len(passes) == 2
+
+
+def test_stays_frozen(features: Features) -> None:
+    assert not features.train().classifier.training
+    assert not any(p.requires_grad for p in features.parameters())
+
+
+class FewPixels(torch.nn.Module):
+    """Three pixels of an image."""
+
+    num_features = 3
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)[:, :3]
+
+
+def test_fid_is_the_formula_written_out() -> None:
+    """‖μ - ν‖² + tr(A + B - 2 (A B)^½), Heusel et al., 2017, equation 6; with diagonal A and B, term by term."""
+    n = 200_000
+    real = torch.randn(n, 1, 1, 3) * torch.tensor([1.0, 2.0, 0.5])
+    fake = torch.randn(n, 1, 1, 3) * torch.tensor([2.0, 2.0, 1.0]) + torch.tensor([0.0, 3.0, 0.0])
+    figures = score({"fid": FID(features=FewPixels())}, fake=[fake], real=[real], validation=real[:1], train=list)  # type: ignore[arg-type]
+    assert figures["fid"] == pytest.approx(9 + (2 - 1) ** 2 + 0 + (1 - 0.5) ** 2, rel=0.02)
+
+
+def test_kid_is_zero_for_one_distribution_and_always_the_same() -> None:
+    real, same, other = torch.randn(500, 1, 1, 3), torch.randn(500, 1, 1, 3), torch.randn(500, 1, 1, 3) + 2
+    metrics = {"kid": KID(features=FewPixels(), subsets=10, subset_size=200)}  # type: ignore[arg-type]
+    kid = [score(metrics, fake=[x], real=[real], validation=real, train=list)["kid"] for x in (same, same, other)]
+    assert abs(kid[0]) < 0.1
+    assert kid[0] == kid[1]
+    assert kid[2] > 1
+
+
+def test_modes() -> None:
+    class First(torch.nn.Module):
+        def classify(self, images: torch.Tensor) -> torch.Tensor:
+            return images[:, 0, 0, 0].long()
+
+    metric = Modes(features=First(), num_classes=4)  # type: ignore[arg-type]
+    metric.update(torch.tensor([0.0, 1, 2, 3]).view(4, 1, 1, 1), real=True)
+    metric.update(torch.tensor([0.0, 0, 1, 1]).view(4, 1, 1, 1), real=False)
+    found = {name: float(value) for name, value in metric.compute().items()}
+    assert found == pytest.approx(
+        {"modes": 2, "mode_kl": torch.tensor(2.0).log().item(), "mode_share_min": 0, "mode_share_max": 0.5}
+    )

@@ -1,0 +1,67 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_lightning.metrics import neighbours
+from gan_lightning.metrics.neighbours import NearestTraining, PrecisionRecall
+
+
+def flat(images: Tensor) -> Tensor:
+    return images.flatten(1)
+
+
+def figures(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
+    metric = PrecisionRecall(features=flat, k=k)  # type: ignore[arg-type]
+    for batch in real.split(7):
+        metric.update(batch, real=True)
+    for batch in fake.split(5):
+        metric.update(batch, real=False)
+    return {name: float(value) for name, value in metric.compute().items()}
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_is_the_definition_written_out(k: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr(neighbours, "BLOCK", 8)
+    real, fake = torch.randn(30, 1, 2, 2), torch.randn(20, 1, 2, 2) * 0.7 + 0.3
+    r, f = flat(real), flat(fake)
+    between = torch.cdist(r, f)  # (30, 20)
+    real_ball, fake_ball = (torch.cdist(x, x).sort(1).values[:, k] for x in (r, f))
+    expected = {
+        "precision": (between <= real_ball[:, None]).any(0).float().mean(),
+        "recall": (between <= fake_ball[None]).any(1).float().mean(),
+        "density": (between <= real_ball[:, None]).sum(0).float().mean() / k,
+        "coverage": (between.amin(1) <= real_ball).float().mean(),
+    }
+    assert figures(real, fake, k) == pytest.approx({name: value.item() for name, value in expected.items()}, abs=1e-6)
+
+
+def test_far_away_images_have_none() -> None:
+    real = torch.randn(30, 1, 2, 2)
+    assert set(figures(real, real + 100, 3).values()) == {0.0}
+
+
+def test_one_point_is_precise_and_recalls_nothing() -> None:
+    real = torch.randn(200, 1, 2, 2)
+    found = figures(real, real[:1] + torch.randn(50, 1, 2, 2) * 1e-3, 3)
+    assert found["precision"] == 1.0
+    assert found["recall"] < 0.05
+    assert found["coverage"] < 0.1
+
+
+def test_nearest_training_tells_copies_from_new_images() -> None:
+    train, new = torch.rand(40, 1, 3, 3) * 2 - 1, torch.rand(10, 1, 3, 3) * 2 - 1
+    metric = NearestTraining()
+    metric.update(train[5:15], real=False)
+    metric.update(new, real=True)
+    metric.search(train.split(16))
+    found = metric.compute()
+    expected = torch.cdist(flat(new), flat(train)).amin(1).mean() / 2  # pixels in [0, 1]
+    assert found["nearest_training"].item() == pytest.approx(0, abs=1e-3)
+    assert found["nearest_training_real"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_nearest_training_needs_training_images() -> None:
+    with pytest.raises(RuntimeError, match=r"search\(\) before compute"):
+        NearestTraining().compute()
