@@ -12,6 +12,8 @@ from gan_lightning.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gan_lightning.gan import GAN
+
 
 @door("sample")
 def main(config: DictConfig) -> None:
@@ -20,15 +22,42 @@ def main(config: DictConfig) -> None:
     if out.suffix not in ("", ".png", ".npz"):
         raise InputError(f"out={out}: must end in .png (a grid) or .npz (an array), or have no ending (a folder)")
 
+    if config.show != "samples" and out.suffix != ".png":
+        raise InputError(f"out={out}: show={config.show} makes one picture, so it must end in .png")
+
     from gan_lightning.checkpoint import load, pick_device
     from gan_lightning.data.images import to_pixels
     from gan_lightning.sampling import draw
 
     gan = load(config.checkpoint).to(pick_device(config.device))
-    batches = (to_pixels(images).cpu() for images in draw(gan, config.num_images, seed=config.seed))
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    write(batches, out)
-    print(f"{config.num_images} images: {out}")
+    if config.show == "samples":
+        write((to_pixels(images).cpu() for images in draw(gan, config.num_images, seed=config.seed)), out)
+        print(f"{config.num_images} images: {out}")
+    else:
+        figures_of_the_paper(config, gan, out)
+        print(out)
+
+
+def figures_of_the_paper(config: DictConfig, gan: "GAN", out: Path) -> None:
+    """Draw samples beside their nearest training images (Figure 2), or walks along lines in z (Figure 3)."""
+    import torch
+
+    from gan_lightning import figures
+    from gan_lightning.checkpoint import load_data
+    from gan_lightning.data.images import to_pixels
+    from gan_lightning.sampling import draw, walk
+
+    if config.show == "nearest":
+        data = load_data(config.checkpoint, root=config.data.root)
+        data.prepare_data()
+        data.setup()
+        samples = torch.cat([to_pixels(images).cpu() for images in draw(gan, config.num_images, seed=config.seed)])
+        picture = figures.beside_nearest(samples, data.train.images)
+    else:
+        steps = 12
+        picture = figures.grid(to_pixels(walk(gan, config.num_images, steps=steps, seed=config.seed)), steps)
+    figures.save(picture, out)
 
 
 def write(batches: Iterator["Tensor"], out: Path) -> None:

@@ -11,6 +11,14 @@ def test_grid_is_near_a_square() -> None:
     assert figures.grid(torch.zeros(5, 3, 8, 8, dtype=torch.uint8)).shape == (3, 22, 32)
 
 
+def test_each_image_is_drawn_beside_its_nearest() -> None:
+    train = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8)
+    samples = (train[[7, 30, 2]].int() + 1).clamp(max=255).to(torch.uint8)
+    picture = figures.beside_nearest(samples, train, pairs=2)
+    expected = figures.grid(torch.stack([samples, train[[7, 30, 2]]], 1).flatten(0, 1), 4)
+    assert torch.equal(picture, expected)
+
+
 def test_saved_picture_is_the_pixels(tmp_path: Path) -> None:
     pixels = torch.tensor([[[0, 255], [128, 7]]], dtype=torch.uint8)
     figures.save(pixels, tmp_path / "a.png", scale=3)
