@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check tensorboard sweep bench notebooks clean
+.PHONY: help setup train test check tensorboard sweep classifier bench notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,7 +17,7 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-train: setup ## train the article's GAN on MNIST; ARGS="key=value ..." changes the run
+train: setup ## train a GAN on MNIST; ARGS="key=value ..." changes the run
 	$(RUN) gan_lightning.train $(ARGS)
 
 test: setup ## run the tests but for the slow ones, and report their coverage
@@ -33,6 +33,9 @@ tensorboard: setup ## open TensorBoard on all runs
 
 sweep: setup ## sweep the learning rate, and summarise the runs; ARGS="key=value ..." changes them
 	$(RUN) gan_lightning.train -m optimizer.lr=1e-4,2e-4,4e-4 $(ARGS)
+
+classifier: setup ## train the classifier that FID and its kin look through; ARGS="out=FILE ..." changes it
+	$(RUN) gan_lightning.classifier $(ARGS)
 
 bench: setup ## time training against a loop written by hand
 	$(RUN) benchmarks.throughput

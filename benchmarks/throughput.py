@@ -1,7 +1,7 @@
-"""Images a second of ``Trainer.fit`` with everything on, beside a loop of the same mathematics written by hand.
+"""Images a second of ``Trainer.fit`` on the article's GAN, everything on, beside a loop of the same mathematics.
 
-The two take turns in one process, on the same data in memory and with the same number of threads, so that their
-ratio holds when the machine's speed drifts.
+The loop is written by hand, as one would without any framework. The two take turns in one process, on the same data
+in memory and with the same number of threads, so that their ratio holds when the machine's speed drifts.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def by_hand(gan: GAN, data: ImageDataModule, steps: int) -> float:
 
 def by_trainer(gan: GAN, data: ImageDataModule, steps: int, folder: Path) -> float:
     """Train as ``python -m gan_lightning.train`` does; give images a second, validation and grids included."""
-    composed = config.compose("train", [f"trainer.max_steps={steps}", "trainer.accelerator=cpu"])
+    composed = config.compose("train", ["experiment=article", f"trainer.max_steps={steps}", "trainer.accelerator=cpu"])
     timer = Timer()
     trainer = instantiate(
         {key: value for key, value in composed.trainer.items() if key not in BY_THE_GAN},
@@ -75,7 +75,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(torch.get_num_threads())
     quiet()
-    composed = config.compose("train")
+    composed = config.compose("train", ["experiment=article"])
     data: ImageDataModule = instantiate(composed.data, _convert_="all")
     data.prepare_data()
     data.setup()

@@ -14,9 +14,11 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
-FIXED = ("seed", "k", "model", "loss", "optimizer", "data")  # what a resumed run cannot change
+FIXED = ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data")  # what a resumed run cannot change
 LENGTHS = {"trainer.max_steps", "trainer.max_epochs"}
 FREE = ("data.root", "optimizer.generator.fused", "optimizer.discriminator.fused")  # but for these
+
+SCHEDULED = ("optimizer.scheduler.steps", "optimizer.scheduler.T_max")  # they follow trainer.max_steps
 
 
 def read(path: Path | str) -> dict[str, Any]:
@@ -90,6 +92,10 @@ def verify(config: DictConfig) -> int:
     then, now = checkpoint["hyper_parameters"]["config"], plain(config)
     was = dict(leaves({name: then[name] for name in FIXED}))
     for key, value in leaves({name: now[name] for name in FIXED}):
+        if key in SCHEDULED and value != was.get(key):
+            raise InputError(
+                f"trainer.max_steps={value}: allowed: {was.get(key)}; the learning rates fall over the whole run"
+            )
         if key not in FREE and value != was.get(key):
             raise InputError(
                 f"{key}={value}: the checkpoint has {was.get(key)}; what can change: trainer, callbacks, logger, "

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.config import door, leaves, plain
+from gan_lightning.config import door, leave_out_featureless, leaves, make_metrics, plain
 from gan_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     from gan_lightning.checkpoint import AtomicCheckpointIO
 
     quiet()
+    leave_out_featureless(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
 
     gan: GAN = instantiate(config.gan, _convert_="all")
@@ -136,7 +137,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     from gan_lightning.callbacks.scalars import images_per_step
     from gan_lightning.scoring import evaluate, flatten, table
 
-    metrics = instantiate(config.metrics, _convert_="all") or {}
+    metrics = make_metrics(config)
     gan.to(trainer.strategy.root_device)
     figures = evaluate(gan, trainer.datamodule, metrics, num_images=10_000, seed=config.seed)  # type: ignore[attr-defined]
     images_seen = trainer.global_step * images_per_step(trainer)
@@ -149,7 +150,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     (run / "metrics.json").write_text(json.dumps(final, indent=2) + "\n")
     hyperparameters = {
         key: value if isinstance(value, int | float | str) else str(value)
-        for name in ("seed", "k", "model", "loss", "optimizer", "data", "trainer")
+        for name in ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data", "trainer")
         for key, value in leaves(plain(config)[name], name)
     }
     for logger in trainer.loggers:
@@ -158,16 +159,18 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
                 hyperparameters, {f"final/{k}": v for k, v in final.items()}, step=trainer.global_step
             )
             logger.finalize("success")
-    log.info("\n%s\n", table(figures))
+    log.info("\n%s\n", table(figures | (plain(config)["reference"] or {})))
     log.info("%d steps, %d images, %.0f s of training", trainer.global_step, images_seen, seconds)
     checkpoint = f"{shorten(run)}/checkpoints/last.ckpt"
-    for what, where in {
+    where_to = {
         "run folder": shorten(run),
         "samples": shorten(run) / "samples.png",
         "TensorBoard": f"tensorboard --logdir {'outputs' if run.is_relative_to(Path('outputs').absolute()) else run}",
         "more samples": f"python -m gan_lightning.sample checkpoint={checkpoint} num_images=64 out=samples.png",
-        "go on": f"{go_on(run)} trainer.max_steps={2 * trainer.global_step}",
-    }.items():
+    }
+    if gan.scheduler is None:
+        where_to["go on"] = f"{go_on(run)} trainer.max_steps={2 * trainer.global_step}"
+    for what, where in where_to.items():
         log.info("%-13s %s", what, where)
 
 

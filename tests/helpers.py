@@ -24,10 +24,13 @@ SMALL = [
     "trainer.max_steps=12",
     "trainer.val_check_interval=5",
     "trainer.log_every_n_steps=2",
+    "data.batch_size=64",
     "callbacks.sample_grid.every_n_steps=5",
     "callbacks.scoring.num_images=100",
     "callbacks.scoring.num_real=100",
     "metrics.parzen.num_validation=100",
+    *(f"metrics.{slow}=null" for slow in ("fid", "kid", "precision_recall", "modes", "nearest_training")),
+    "callbacks.paper_figures=null",
     "model.generator.widths=[16,16]",
     "model.discriminator.widths=[16]",
 ]
@@ -49,7 +52,7 @@ def resume(folder: Path, *overrides: str) -> Path:
     return folder
 
 
-def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def call(*arguments: str, cwd: Path, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``python ARGUMENTS`` in a folder, with the tests importable."""
     return subprocess.run(
         [sys.executable, *arguments],
@@ -57,7 +60,7 @@ def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
     )
 
@@ -66,14 +69,15 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Read a run's scalars, as TensorBoard shows them: (step, value) by tag."""
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    # two files begun within one second are read in no particular order
+    return {tag: sorted((e.step, e.value) for e in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
 
 
 def grids(run: Path) -> list[tuple[int, bytes]]:
     """Read a run's sample grids, as TensorBoard shows them: (step, PNG)."""
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
-    return [(e.step, e.encoded_image_string) for e in events.Images("samples")]
+    return sorted((e.step, e.encoded_image_string) for e in events.Images("samples"))
 
 
 def last(run: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gan_lightning"
-DOORS = {"train", "evaluate", "sample"}
+DOORS = {"train", "evaluate", "sample", "classifier"}
 KNOW_HYDRA = DOORS | {"config", "checkpoint", "sweep"}
 MODULES = {str(p.relative_to(PACKAGE).with_suffix("")).replace("/", "."): p for p in PACKAGE.rglob("*.py")}
 MODULES = {name: path for name, path in MODULES.items() if not name.endswith("__init__")}
@@ -33,7 +33,7 @@ def layer(name: str) -> int:
         return 3
     if name in {"sampling", "scoring", "figures"}:
         return 2
-    if name == "gan" or name.startswith("data."):
+    if name in {"gan", "classification"} or name.startswith("data."):
         return 1
     return 0
 

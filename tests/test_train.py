@@ -60,7 +60,7 @@ def test_hparams_tab_has_the_final_figures(run: Path) -> None:
     start = plugin_data_pb2.HParamsPluginData.FromString(
         contents["_hparams_/session_start_info"].plugin_data.content
     ).session_start_info
-    assert start.hparams["optimizer.lr"].number_value == 0.0002
+    assert start.hparams["optimizer.lr"].number_value == 0.001
     assert start.hparams["k"].number_value == 1
     figures = json.loads((run / "metrics.json").read_text())
     assert scalars(run)["final/parzen_ll"] == [(12, pytest.approx(figures["parzen_ll"]))]
@@ -69,7 +69,7 @@ def test_hparams_tab_has_the_final_figures(run: Path) -> None:
 def test_checkpoints_share_the_step_axis_for_k_3(tmp_path: Path) -> None:
     run = helpers.run(tmp_path / "run", "k=3", "data.batch_size=20")
     assert last(run)["global_step"] == 12
-    assert (run / "checkpoints").glob("best-step=10.ckpt")
+    assert list((run / "checkpoints").glob("best-step=*.ckpt"))
     assert scalars(run)["images_seen"][-1] == (12, 12 * 3 * 20)
     assert json.loads((run / "metrics.json").read_text())["images_seen"] == 12 * 3 * 20
 
@@ -133,8 +133,9 @@ def test_a_killed_run_goes_on_from_its_last_validation(run: Path, tmp_path: Path
 
 
 def test_a_longer_run_is_a_continuation(run: Path, tmp_path: Path) -> None:
-    longer = helpers.run(tmp_path / "longer", "trainer.max_steps=17")
-    short = helpers.run(tmp_path / "short")
+    constant = "optimizer/scheduler=constant"
+    longer = helpers.run(tmp_path / "longer", constant, "trainer.max_steps=17")
+    short = helpers.run(tmp_path / "short", constant)
     resume(short, "trainer.max_steps=17")
     assert same(last(longer)["state_dict"], last(short)["state_dict"])
 

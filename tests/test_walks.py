@@ -25,7 +25,7 @@ def test_a_loss_is_a_class_and_a_file(tmp_path: Path) -> None:
         PYTHONPATH=str(tmp_path),
     )
     assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "outputs" / "article").iterdir()
+    (run,) = (tmp_path / "outputs" / "default").iterdir()
     assert OmegaConf.load(run / ".hydra" / "config.yaml").loss._target_.endswith("LeastSquares")
 
 
