@@ -17,7 +17,7 @@ from tests.helpers import ROOT, call
     ("override", "line"),
     [
         ("optimizer.lr=-1", "optimizer.lr=-1: allowed: at least 0"),
-        ("optimizer.lr=fast", "optimizer.lr=fast: allowed: a number, such as 0.001"),
+        ("optimizer.lr=fast", "optimizer.lr=fast: allowed: a number, such as 0.0007"),
         ("optimizer.lr=nan", "optimizer.lr=nan: allowed: at least 0"),
         ("optimizer.generator.lr=-1", "optimizer.generator.lr=-1: allowed: at least 0"),
         ("optimizer.betas=[0.5,2]", "optimizer.betas[1]=2: allowed: at least 0 and at most 1"),

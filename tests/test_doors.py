@@ -49,10 +49,19 @@ def test_sample_draws_what_the_library_draws(run: Path, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(picture), array[2, :, :, 0])
 
 
+def test_sample_makes_the_papers_figures(run: Path, tmp_path: Path) -> None:
+    for show, n, size in (("nearest", 4, (242, 32)), ("walk", 2, (362, 62))):
+        sample(run, f"show={show}", f"num_images={n}", "out=figure.png", cwd=tmp_path)
+        with Image.open(tmp_path / "figure.png") as picture:
+            assert picture.size == size
+
+
 @pytest.mark.parametrize(
     ("door", "argument", "line"),
     [
         ("sample", "out=samples.gif", "out=samples.gif: must end in .png (a grid) or .npz"),
+        ("sample", "show=tree", "show=tree: allowed: samples, nearest, walk"),
+        ("sample", "show=walk out=walk.npz", "out=walk.npz: show=walk makes one picture, so it must end in .png"),
         ("sample", "num_images=0", "num_images=0: allowed: at least 1"),
         ("sample", "device=warp", "device=warp: this machine has none; allowed: auto, cpu"),
         ("evaluate", "out=figures.txt", "out=figures.txt: must end in .json"),
@@ -60,7 +69,7 @@ def test_sample_draws_what_the_library_draws(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(run: Path, tmp_path: Path, door: str, argument: str, line: str) -> None:
-    done = call("-m", f"gan_lightning.{door}", checkpoint(run), argument, cwd=tmp_path)
+    done = call("-m", f"gan_lightning.{door}", checkpoint(run), *argument.split(), cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
