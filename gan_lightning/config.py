@@ -7,6 +7,7 @@ import difflib
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -61,7 +62,7 @@ def is_number(value: Any) -> bool:
 
 
 RULES: dict[str, Rule] = {  # by the last part of a key
-    "T_max": (lambda value: value > 0, "at least 1: set trainer.max_steps"),
+    "T_max": (lambda value: value >= 0, "at least 1: set trainer.max_steps"),
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "accumulate_grad_batches": number(1),
     "batch_norm_eps": number(0),
@@ -74,12 +75,14 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "gradient_clip_val": number(0),
     "gamma": number(0),
     "half_life": number(1),
+    "image_shape": number(1),
     "k": number(1),
     "latent_dim": number(1),
     "log_every_n_steps": number(1),
     "lr": number(0),
     "max_epochs": number(-1),
-    "max_steps": number(-1),
+    "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
+    "max_time": (lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
     "momentum": number(0, 1),
     "monitor_mode": one_of("min", "max"),
     "num_images": number(1),
@@ -90,10 +93,10 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "show": one_of("samples", "nearest", "walk"),
     "seed": number(0, 2**32 - 1),
     "strategy": one_of("auto", "ddp"),
-    "steps": (lambda value: value > 0, "at least 1: set trainer.max_steps"),
+    "steps": (lambda value: value >= 0, "at least 1: set trainer.max_steps"),
     "subset_size": number(1),
     "subsets": number(1),
-    "val_check_interval": number(0),
+    "val_check_interval": number(1),
     "val_size": number(1),
     "weight_decay": number(0),
     "widths": number(1),
@@ -108,11 +111,17 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
     """
     was = dict(leaves(plain(defaults)))
     for key, value in leaves(plain(config)):
-        if value is None or key.startswith("gan."):  # gan repeats the other groups
+        if key.startswith("reference."):
             continue
-        words = wrong_type(value, was.get(key)) or breaks_rule(key, value)
+        if key.startswith("gan."):  # it repeats the other groups
+            continue
+        words = (
+            wrong_shape(key, was) or wrong_type(value, was.get(key)) or (value is not None and breaks_rule(key, value))
+        )
         if words:
-            raise InputError(f"{key}={value}: allowed: {words}")
+            raise InputError(f"{key}={'null' if value is None else value}: allowed: {words}")
+    if "gan" in config and OmegaConf.to_container(config.gan) != OmegaConf.to_container(defaults.gan):  # unresolved
+        raise InputError("gan: it repeats other keys, such as k and model; change those")
     checkpoint = config.get("checkpoint")
     if checkpoint and not Path(checkpoint).is_file():
         raise InputError(f"checkpoint={checkpoint}: no such file")
@@ -142,8 +151,19 @@ def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, node
 
 
+def wrong_shape(key: str, was: dict[str, Any]) -> str | None:
+    """Say what is allowed when a list stands for one value, or one value for a list."""
+    name, _, position = key.partition("[")
+    if position and was.get(name) is not None:
+        return f"one value, such as {was[name]}"
+    items = [default for other, default in was.items() if other.startswith(f"{key}[")]
+    return f"a list, such as {items}" if items and key not in was else None
+
+
 def wrong_type(value: Any, default: Any) -> str | None:
     """Say what is allowed when a value is not of its default's type; a default of null allows anything."""
+    if value is None and default is not None and not isinstance(default, bool | int | float):
+        return f"a value, such as {default}"
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(default, int):
@@ -274,6 +294,15 @@ def one_line_errors(full: bool) -> Iterator[None]:
         if full:
             raise
         sys.exit(one_line(error))
+    except ValueError as error:
+        if full or "Config group override" not in str(error):
+            raise
+        sys.exit("null stands in the place of a group's choice; --help lists the choices")
+    except KeyboardInterrupt:
+        if full:
+            raise
+        print("Interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def one_line(error: Exception) -> str:

@@ -22,6 +22,8 @@ def main(config: DictConfig) -> None:
     if out.suffix not in ("", ".png", ".npz"):
         raise InputError(f"out={out}: must end in .png (a grid) or .npz (an array), or have no ending (a folder)")
 
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"out={out}: the folder is not empty")
     if config.show != "samples" and out.suffix != ".png":
         raise InputError(f"out={out}: show={config.show} makes one picture, so it must end in .png")
 

@@ -69,9 +69,9 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     gan.save_hyperparameters({"config": plain(config), "overrides": overrides}, logger=False)
     data = instantiate(config.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
     one_device = config.trainer.devices == 1 and config.trainer.num_nodes == 1
-    timer = Timer()
+    timer = Timer(duration=config.trainer.max_time, verbose=False)
     trainer: Trainer = instantiate(
-        {key: value for key, value in config.trainer.items() if key not in BY_THE_GAN},
+        {key: value for key, value in config.trainer.items() if key not in (*BY_THE_GAN, "max_time")},  # the timer's
         # While one network is updated, DDP must not wait for gradients of the other's parameters.
         strategy="auto" if one_device else "ddp_find_unused_parameters_true",
         default_root_dir=str(run),

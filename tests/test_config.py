@@ -37,6 +37,13 @@ from tests.helpers import ROOT, call
         ("trainer.sync_batchnorm=1", "trainer.sync_batchnorm=1: allowed: true or false"),
         ("trainer.gradient_clip_algorithm=x", "trainer.gradient_clip_algorithm=x: allowed: norm, value"),
         ("monitor_mode=x", "monitor_mode=x: allowed: min, max"),
+        ("k=null", "k=null: allowed: a whole number, such as 1"),
+        ("data.root=null", f"data.root=null: allowed: a value, such as {config.CHECKOUT / 'data'}"),
+        ("k=[1,2]", "k[0]=1: allowed: one value, such as 1"),
+        ("optimizer.betas=0.5", "optimizer.betas=0.5: allowed: a list, such as [0.0, 0.99]"),
+        ("trainer.max_steps=0", "trainer.max_steps=0: allowed: at least 1, or -1: no end"),
+        ("trainer.max_time=2s", "trainer.max_time=2s: allowed: DD:HH:MM:SS"),
+        ("gan.k=5", "gan: it repeats other keys, such as k and model; change those"),
         ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
     ],
 )

@@ -40,6 +40,7 @@ class Checkpoints(ModelCheckpoint):
     def __init__(self, *, monitor: str, mode: str) -> None:
         super().__init__(
             filename="best-{step}",
+            auto_insert_metric_name=False,
             monitor=monitor,
             mode=mode,
             save_on_train_epoch_end=False,

@@ -73,6 +73,8 @@ class ImageDataModule(LightningDataModule):
             return
         official = InMemoryImages.of(self.dataset(self.root, train=True, download=False))
         cut = len(official) - self.val_size
+        if cut < 1:
+            raise InputError(f"data.val_size={self.val_size}: allowed: at most {len(official) - 1}")
         self.train, self.val = InMemoryImages(*official[:cut]), InMemoryImages(*official[cut:])
         self.test = InMemoryImages.of(self.dataset(self.root, train=False, download=False))
 
