@@ -15,10 +15,8 @@ from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
 FIXED = ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data")  # what a resumed run cannot change
-LENGTHS = {"trainer.max_steps", "trainer.max_epochs"}
+LENGTHS = ("trainer.max_steps", "trainer.max_epochs")
 FREE = ("data.root", "optimizer.generator.fused", "optimizer.discriminator.fused")  # but for these
-
-SCHEDULED = ("optimizer.scheduler.steps", "optimizer.scheduler.T_max")  # they follow trainer.max_steps
 
 
 def read(path: Path | str) -> dict[str, Any]:
@@ -76,8 +74,8 @@ def resume(arguments: list[str]) -> list[str]:
     """
     path = next(a.partition("=")[2] for a in arguments if a.startswith("checkpoint="))
     typed = {a.partition("=")[0] for a in arguments}
-    if typed & LENGTHS:
-        typed |= LENGTHS
+    if typed & {*LENGTHS}:
+        typed |= {*LENGTHS}
     saved = read(path.strip("'\""))["hyper_parameters"]["overrides"]
     return [override for override in saved if override.partition("=")[0] not in typed] + arguments
 
@@ -90,12 +88,13 @@ def verify(config: DictConfig) -> int:
     """
     checkpoint = read(config.checkpoint)
     then, now = checkpoint["hyper_parameters"]["config"], plain(config)
+    if "flat" in (then["optimizer"]["scheduler"] or {}):
+        for key in LENGTHS:
+            length, before = now["trainer"][key.partition(".")[2]], then["trainer"][key.partition(".")[2]]
+            if length != before:
+                raise InputError(f"{key}={length}: allowed: {before}; the learning rates fall over the whole run")
     was = dict(leaves({name: then[name] for name in FIXED}))
     for key, value in leaves({name: now[name] for name in FIXED}):
-        if key in SCHEDULED and value != was.get(key):
-            raise InputError(
-                f"trainer.max_steps={value}: allowed: {was.get(key)}; the learning rates fall over the whole run"
-            )
         if key not in FREE and value != was.get(key):
             raise InputError(
                 f"{key}={value}: the checkpoint has {was.get(key)}; what can change: trainer, callbacks, logger, "

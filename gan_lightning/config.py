@@ -62,7 +62,6 @@ def is_number(value: Any) -> bool:
 
 
 RULES: dict[str, Rule] = {  # by the last part of a key
-    "T_max": (lambda value: value >= 0, "at least 1: set trainer.max_steps"),
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "accumulate_grad_batches": number(1),
     "batch_norm_eps": number(0),
@@ -93,7 +92,6 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "show": one_of("samples", "nearest", "walk"),
     "seed": number(0, 2**32 - 1),
     "strategy": one_of("auto", "ddp"),
-    "steps": (lambda value: value >= 0, "at least 1: set trainer.max_steps"),
     "subset_size": number(1),
     "subsets": number(1),
     "val_check_interval": number(1),
@@ -122,6 +120,12 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
             raise InputError(f"{key}={'null' if value is None else value}: allowed: {words}")
     if "gan" in config and OmegaConf.to_container(config.gan) != OmegaConf.to_container(defaults.gan):  # unresolved
         raise InputError("gan: it repeats other keys, such as k and model; change those")
+    endless = "gan" in config and config.trainer.max_steps == -1 and (config.trainer.max_epochs or -1) == -1
+    if endless and OmegaConf.select(config, "optimizer.scheduler.flat") is not None:
+        raise InputError(
+            "trainer.max_steps=-1: allowed: at least 1, or -1 with trainer.max_epochs: the learning rates fall over "
+            "the whole run"
+        )
     checkpoint = config.get("checkpoint")
     if checkpoint and not Path(checkpoint).is_file():
         raise InputError(f"checkpoint={checkpoint}: no such file")

@@ -38,7 +38,8 @@ class GAN(LightningModule):
         average: Makes the generator's moving average, whose images are then shown, scored and sampled.
         generator_optimizer: Makes an optimizer from the generator's parameters.
         discriminator_optimizer: Makes an optimizer from the discriminator's parameters.
-        scheduler: Makes a learning-rate scheduler from an optimizer; stepped once a step. None: constant rates.
+        scheduler: Makes a learning-rate scheduler from an optimizer and the number of steps in the run; stepped
+            once a step. None: constant rates.
         k: Discriminator updates in a step.
         gradient_clip_val: Bound on each network's gradient, None for no clipping.
         gradient_clip_algorithm: What is bounded: "norm" (of the whole gradient) or "value" (of each entry).
@@ -60,7 +61,7 @@ class GAN(LightningModule):
         average: Callable[[nn.Module], nn.Module] | None = None,
         generator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        scheduler: Callable[[Optimizer, float], LRScheduler] | None = None,
         k: int,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
@@ -171,7 +172,10 @@ class GAN(LightningModule):
             self.generator_optimizer(self.generator.parameters()),
             self.discriminator_optimizer(self.discriminator.parameters()),
         ]
-        return optimizers, [self.scheduler(optimizer) for optimizer in optimizers] if self.scheduler else []
+        if not self.scheduler:
+            return optimizers, []
+        steps = self.trainer.estimated_stepping_batches
+        return optimizers, [self.scheduler(optimizer, steps) for optimizer in optimizers]
 
     # Held-out images
 

@@ -47,11 +47,19 @@ class Exponential:
         return max(self.start / self.base**step, self.end)
 
 
-def decay(optimizer: Optimizer, *, flat: float, steps: int) -> LambdaLR:
-    """Make a scheduler that keeps the learning rates for the share ``flat`` of the steps, then lets them fall to 0."""
+# Learning-rate schedulers, made from an optimizer and the run's number of steps
+
+
+def linear(optimizer: Optimizer, steps: float, *, flat: float) -> LambdaLR:
+    """Keep the learning rates for the share ``flat`` of the steps, then let them fall to 0 in a line."""
     return LambdaLR(optimizer, Linear(start=1.0, end=0.0, first=flat * steps, last=steps))
 
 
-def exponential(optimizer: Optimizer, *, base: float, end: float) -> LambdaLR:
-    """Make a scheduler that divides the learning rates by ``base`` each step, down to the share ``end`` of them."""
+def cosine(optimizer: Optimizer, steps: float, *, flat: float) -> LambdaLR:
+    """Keep the learning rates for the share ``flat`` of the steps, then let them fall to 0 along half a cosine."""
+    return LambdaLR(optimizer, Cosine(start=1.0, end=0.0, first=flat * steps, last=steps))
+
+
+def exponential(optimizer: Optimizer, steps: float, *, base: float, end: float) -> LambdaLR:
+    """Divide the learning rates by ``base`` each step, down to the share ``end`` of them, however long the run is."""
     return LambdaLR(optimizer, Exponential(start=1.0, base=base, end=end))

@@ -53,12 +53,13 @@ def test_impossible_values(override: str, line: str) -> None:
     assert str(refused.value) == line
 
 
-def test_a_schedule_needs_a_length_in_steps() -> None:
-    typed = ["optimizer/scheduler=linear", "trainer.max_epochs=1"]
-    composed = config.compose("train", typed)
-    config.choose_length(composed, typed)
-    with pytest.raises(InputError, match="steps=-1: allowed: at least 1: set trainer"):
-        config.check(composed, config.compose("train", typed[:1]))
+def test_a_schedule_needs_an_end() -> None:
+    for typed in (["trainer.max_epochs=1"], ["trainer.max_steps=1"]):
+        composed = config.compose("train", typed)
+        config.choose_length(composed, typed)
+        config.check(composed, config.compose("train"))
+    with pytest.raises(InputError, match="max_steps=-1: allowed: at least 1, or -1 with"):
+        config.check(config.compose("train", ["trainer.max_steps=-1"]), config.compose("train"))
 
 
 @given(st.floats(0, 10), st.integers(1, 10**6), st.integers(0, 2**32 - 1))

@@ -182,7 +182,7 @@ def test_one_step_axis_for_every_k(k: int) -> None:
 
 
 def test_schedulers_step_once_a_step() -> None:
-    gan = tiny_gan(k=3, scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5))
+    gan = tiny_gan(k=3, scheduler=lambda optimizer, steps: torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5))
     trainer, _ = fit(gan, steps=4)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
     assert rates == pytest.approx([0.1 / 4, 0.2 / 4])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from gan_lightning.schedules import Cosine, Exponential, Linear, decay, exponential
+from gan_lightning.schedules import Cosine, Exponential, Linear, cosine, exponential, linear
 
 
 def test_linear_is_flat_outside() -> None:
@@ -32,9 +32,14 @@ def rates(make: object, steps: int) -> list[float]:
     return seen
 
 
-def test_decay_keeps_the_rate_then_lets_it_fall() -> None:
-    assert rates(lambda o: decay(o, flat=0.5, steps=8), 9) == pytest.approx([0.5] * 5 + [0.375, 0.25, 0.125, 0.0])
+def test_linear_decay_keeps_the_rate_then_lets_it_fall() -> None:
+    assert rates(lambda o: linear(o, 8, flat=0.5), 9) == pytest.approx([0.5] * 5 + [0.375, 0.25, 0.125, 0.0])
+
+
+def test_cosine_decay_is_torch_s_own() -> None:
+    ours = rates(lambda o: cosine(o, 8, flat=0.0), 9)
+    assert ours == pytest.approx(rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 8), 9))
 
 
 def test_exponential_decay() -> None:
-    assert rates(lambda o: exponential(o, base=2.0, end=0.2), 4) == pytest.approx([0.5, 0.25, 0.125, 0.1])
+    assert rates(lambda o: exponential(o, 9, base=2.0, end=0.2), 4) == pytest.approx([0.5, 0.25, 0.125, 0.1])

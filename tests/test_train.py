@@ -169,9 +169,12 @@ def test_max_epochs_alone_sets_the_length(tmp_path: Path) -> None:
     from gan_lightning.config import choose_length, compose
     from gan_lightning.train import train
 
-    typed = [o for o in SMALL if "max_steps" not in o] + ["trainer.max_epochs=2", "trainer.limit_train_batches=3"]
+    typed = [o for o in SMALL if "max_steps" not in o and "scheduler" not in o]
+    typed += ["trainer.max_epochs=2", "trainer.limit_train_batches=3", "optimizer/scheduler=linear"]
     config = compose("train", typed)
     choose_length(config, typed)
     (tmp_path / "run").mkdir()
     train(config, tmp_path / "run", typed, 0)
-    assert last(tmp_path / "run")["global_step"] == 6
+    saved = last(tmp_path / "run")
+    assert saved["global_step"] == 6
+    assert all(scheduler["_last_lr"] == [0.0] for scheduler in saved["lr_schedulers"])
