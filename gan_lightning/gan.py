@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -155,7 +156,9 @@ class GAN(LightningModule):
         """Clip a player's gradient, follow it, forget it; the generator is player 0 and its update the step."""
         optimizer: LightningOptimizer = self.optimizers()[player]  # type: ignore[index]
         if self.gradient_clip_val:
-            self.clip_gradients(optimizer, self.gradient_clip_val, self.gradient_clip_algorithm)  # type: ignore[arg-type]
+            # not by Lightning, which refuses fused optimizers under mixed precision
+            clip = clip_grad_value_ if self.gradient_clip_algorithm == "value" else clip_grad_norm_
+            clip((self.generator, self.discriminator)[player].parameters(), self.gradient_clip_val)
         if player == 0:
             optimizer.step()
             if self.average:

@@ -28,7 +28,7 @@ from tests.helpers import ROOT, call
         ("k=0", "k=0: allowed: at least 1"),
         ("seed=-1", "seed=-1: allowed: at least 0 and at most 4294967295"),
         ("trainer.accelerator=warp", "trainer.accelerator=warp: allowed: auto, cpu, gpu, cuda, mps"),
-        ("trainer.precision=16-mixed", "trainer.precision=16-mixed: allowed: 32-true, bf16-mixed"),
+        ("trainer.precision=16-mixed", "trainer.precision=16-mixed: allowed: auto, 32-true, bf16-mixed"),
         ("trainer.strategy=fsdp", "trainer.strategy=fsdp: allowed: auto, ddp"),
         (
             "trainer.devices=0",

@@ -78,6 +78,16 @@ def test_training_is_algorithm_1(loss: Any, k: int, parts: int, clip: float | No
     assert trainer.global_step == 4
 
 
+@pytest.mark.parametrize("k", [1, 3])
+def test_bf16_forgets_the_weights_of_before_an_update(k: int) -> None:
+    changes = {"k": k, "penalty": R1(gamma=2.0)}
+    gan, expected = tiny_gan(**changes), tiny_gan(**changes)
+    _, data = fit(gan, steps=4, precision="bf16-mixed")
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        by_hand(expected, data)
+    assert same(weights(gan), weights(expected))
+
+
 @pytest.mark.parametrize("penalty", [R1(gamma=2.0), R2(gamma=2.0), R1R2(gamma=2.0)])
 def test_a_penalty_is_the_discriminators(penalty: R1) -> None:
     gan, expected, plain = tiny_gan(penalty=penalty), tiny_gan(penalty=penalty), tiny_gan()

@@ -151,7 +151,9 @@ def test_seeds_decide(run: Path, tmp_path: Path) -> None:
     "overrides",
     [
         ("trainer.precision=bf16-mixed",),
+        ("trainer.precision=auto",),
         ("trainer.gradient_clip_val=0.1", "trainer.gradient_clip_algorithm=value"),
+        ("trainer.gradient_clip_val=0.1", "trainer.precision=bf16-mixed"),
         ("trainer.accumulate_grad_batches=2",),
         ("logger=none", "callbacks.sample_grid=null", "callbacks.scoring=null"),
         ("callbacks.checkpoints=null",),
@@ -178,3 +180,17 @@ def test_max_epochs_alone_sets_the_length(tmp_path: Path) -> None:
     saved = last(tmp_path / "run")
     assert saved["global_step"] == 6
     assert all(scheduler["_last_lr"] == [0.0] for scheduler in saved["lr_schedulers"])
+
+
+@pytest.mark.parametrize(("amx", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_precision_asks_the_processor(monkeypatch: pytest.MonkeyPatch, amx: bool, chosen: str) -> None:
+    from gan_lightning.config import compose
+    from gan_lightning.train import choose_precision
+
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    config = compose("train", ["trainer.precision=auto", "trainer.accelerator=cpu"])
+    choose_precision(config)
+    assert config.trainer.precision == chosen
+    config = compose("train", ["trainer.precision=32-true"])
+    choose_precision(config)
+    assert config.trainer.precision == "32-true"
