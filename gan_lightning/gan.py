@@ -121,11 +121,16 @@ class GAN(LightningModule):
             fake = self.sample(len(minibatch))
             real_logits, fake_logits = self.discriminator(minibatch), self.discriminator(fake.detach())
             loss = self.loss.discriminator(real_logits, fake_logits)
-            penalty = self.penalty(self.discriminator, minibatch, fake) if self.penalty else loss.new_zeros(())
-            self.manual_backward((loss + penalty) / self.accumulate_grad_batches)
+            self.manual_backward((loss + self.penalise(minibatch, fake)) / self.accumulate_grad_batches)
         self.update(player=1)
-        seen = {"loss/discriminator": loss, "penalty": penalty, "logits/real": real_logits, "logits/fake": fake_logits}
+        seen = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
         return {name: value.detach() for name, value in seen.items()}, fake
+
+    def penalise(self, real: Tensor, fake: Tensor) -> Tensor | float:
+        """Give the discriminator's penalty, a scalar; 0 in the steps that a lazy one leaves out."""
+        if self.penalty is None or self.global_step % getattr(self.penalty, "every_n_steps", 1):
+            return 0.0
+        return self.penalty(self.discriminator, real, fake)
 
     def update_generator(self, real: Tensor, fakes: Iterable[Tensor]) -> dict[str, Tensor]:
         """Descend the stochastic gradient of 1/m Σ log(1 - D(G(z))), or its stand-in, in G's parameters."""

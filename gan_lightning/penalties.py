@@ -1,7 +1,8 @@
 """Gradient penalties on the discriminator, added to its loss.
 
 Each is called with the discriminator, real and fake images (N, C, H, W), and gives a scalar. ``gamma`` may be
-changed while training runs; see :class:`gan_lightning.callbacks.schedules.Schedules`.
+changed while training runs; see :class:`gan_lightning.callbacks.schedules.Schedules`. One with ``every_n_steps`` is
+asked for in every n-th step alone, and weighs n times as much there (Karras et al., 2020, "lazy regularization").
 """
 
 from collections.abc import Callable
@@ -27,14 +28,15 @@ class R1:
 
     Args:
         gamma: The weight γ.
+        every_n_steps: Between two steps with the penalty.
     """
 
-    def __init__(self, *, gamma: float) -> None:
-        self.gamma = gamma
+    def __init__(self, *, gamma: float, every_n_steps: int = 1) -> None:
+        self.gamma, self.every_n_steps = gamma, every_n_steps
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """Give the penalty, a scalar."""
-        return self.gamma / 2 * squared_gradient_norm(discriminator, real)
+        return self.every_n_steps * self.gamma / 2 * squared_gradient_norm(discriminator, real)
 
 
 class R2(R1):
@@ -42,7 +44,7 @@ class R2(R1):
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """Give the penalty, a scalar."""
-        return self.gamma / 2 * squared_gradient_norm(discriminator, fake)
+        return self.every_n_steps * self.gamma / 2 * squared_gradient_norm(discriminator, fake)
 
 
 class R1R2(R1):
@@ -51,4 +53,4 @@ class R1R2(R1):
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """Give the penalty, a scalar."""
         both = torch.cat([real, fake.detach()])  # N images of each kind: twice the mean over both is the sum
-        return self.gamma * squared_gradient_norm(discriminator, both)
+        return self.every_n_steps * self.gamma * squared_gradient_norm(discriminator, both)

@@ -29,6 +29,8 @@ def test_penalties_are_their_formulas(penalty: type[R1], on_real: int, on_fake: 
     real, fake = (torch.randn(6, 1, 2, 2, dtype=torch.float64) for _ in range(2))
     expected = 3.0 / 2 * (on_real * by_differences(network, real) + on_fake * by_differences(network, fake))
     torch.testing.assert_close(penalty(gamma=3.0)(network, real, fake), expected, rtol=1e-6, atol=1e-9)
+    lazy = penalty(gamma=3.0, every_n_steps=4)(network, real, fake)
+    torch.testing.assert_close(lazy, 4 * expected, rtol=1e-6, atol=1e-9)
 
 
 def test_the_penaltys_own_gradient() -> None:
