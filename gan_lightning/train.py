@@ -102,7 +102,7 @@ def choose_precision(config: DictConfig) -> None:
     """Put what pays off on this machine in the place of ``trainer.precision=auto``."""
     import torch
 
-    if config.trainer.precision == "auto":
+    if config.trainer.get("precision") == "auto":
         on_cpu = config.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
         config.trainer.precision = "bf16-mixed" if on_cpu and torch.cpu._is_amx_tile_supported() else "32-true"
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from gan_lightning import config
-from gan_lightning.train import BY_THE_GAN
+from gan_lightning.train import BY_THE_GAN, choose_precision
 
 FILES = sorted(p.relative_to(config.CONF).with_suffix("") for p in config.CONF.rglob("*.yaml"))
 ROOTS = [str(p) for p in FILES if len(p.parts) == 1]
@@ -28,6 +28,7 @@ def build_all(composed: DictConfig) -> None:
     if composed.get("logger") is not None:
         instantiate(composed.logger, save_dir="unused")
     if composed.get("trainer") is not None:
+        choose_precision(composed)
         instantiate({k: v for k, v in composed.trainer.items() if k not in BY_THE_GAN}, logger=False)
 
 
@@ -42,6 +43,14 @@ def test_every_root(name: str) -> None:
 def test_every_choice(path: Path) -> None:
     override = f"{path.parent}={path.name}"
     composed = config.compose("train", [override])
+    config.check(composed, composed)
+    build_all(composed)
+
+
+@pytest.mark.parametrize("experiment", [p.name for p in CHOICES if p.parts[0] == "experiment"])
+@pytest.mark.parametrize("override", ["penalty=none", "average=none"])
+def test_every_experiment_goes_without(experiment: str, override: str) -> None:
+    composed = config.compose("train", [f"experiment={experiment}", override])
     config.check(composed, composed)
     build_all(composed)
 
