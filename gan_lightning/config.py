@@ -108,13 +108,17 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
         InputError: On the first such value.
     """
     was = dict(leaves(plain(defaults)))
-    for key, value in leaves(plain(config)):
+    now = dict(leaves(plain(config)))
+    for key, value in now.items():
         if key.startswith("reference."):
             continue
         if key.startswith("gan."):  # it repeats the other groups
             continue
         words = (
-            wrong_shape(key, was) or wrong_type(value, was.get(key)) or (value is not None and breaks_rule(key, value))
+            wrong_shape(key, was)
+            or wrong_length(key, now, was)
+            or wrong_type(value, was.get(key))
+            or (value is not None and breaks_rule(key, value))
         )
         if words:
             raise InputError(f"{key}={'null' if value is None else value}: allowed: {words}")
@@ -144,11 +148,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of nested dictionaries and lists with its key, such as ``optimizer.betas[0]``."""
+    """Yield every value of nested dictionaries and lists, empty lists too, with its key: ``optimizer.betas[0]``."""
     if isinstance(node, dict):
         for name, child in node.items():
             yield from leaves(child, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list):
+    elif isinstance(node, list) and node:
         for i, child in enumerate(node):
             yield from leaves(child, f"{key}[{i}]")
     else:
@@ -162,6 +166,12 @@ def wrong_shape(key: str, was: dict[str, Any]) -> str | None:
         return f"one value, such as {was[name]}"
     items = [default for other, default in was.items() if other.startswith(f"{key}[")]
     return f"a list, such as {items}" if items and key not in was else None
+
+
+def wrong_length(key: str, now: dict[str, Any], was: dict[str, Any]) -> str | None:
+    """Say what is allowed when there is one beta where an optimizer takes two."""
+    pair = [f"{key.partition('[')[0]}[{i}]" for i in range(2)]
+    return f"two numbers, such as {[was[k] for k in pair]}" if "betas[" in key and pair[1] not in now else None
 
 
 def wrong_type(value: Any, default: Any) -> str | None:

@@ -147,6 +147,8 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     from gan_lightning.callbacks.scalars import images_per_step
     from gan_lightning.scoring import evaluate, flatten, table
 
+    checkpoint = f"{shorten(run)}/checkpoints/last.ckpt"
+    log.info("Measuring 10,000 samples; to do so again: python -m gan_lightning.evaluate checkpoint=%s", checkpoint)
     metrics = make_metrics(config)
     gan.to(trainer.strategy.root_device)
     figures = evaluate(gan, trainer.datamodule, metrics, num_images=10_000, seed=config.seed)  # type: ignore[attr-defined]
@@ -171,7 +173,6 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
             logger.finalize("success")
     log.info("\n%s\n", table(figures | (plain(config)["reference"] or {})))
     log.info("%d steps, %d images, %.0f s of training", trainer.global_step, images_seen, seconds)
-    checkpoint = f"{shorten(run)}/checkpoints/last.ckpt"
     where_to = {
         "run folder": shorten(run),
         "samples": shorten(run) / "samples.png",

@@ -41,6 +41,11 @@ from tests.helpers import ROOT, call
         ("data.root=null", f"data.root=null: allowed: a value, such as {config.CHECKOUT / 'data'}"),
         ("k=[1,2]", "k[0]=1: allowed: one value, such as 1"),
         ("optimizer.betas=0.5", "optimizer.betas=0.5: allowed: a list, such as [0.0, 0.99]"),
+        ("optimizer.betas=[0.5]", "optimizer.betas[0]=0.5: allowed: two numbers, such as [0.0, 0.99]"),
+        (
+            "model.generator.widths=[]",
+            "model.generator.widths=[]: allowed: a list, such as [128, 256, 512, 1024]",
+        ),
         ("trainer.max_steps=0", "trainer.max_steps=0: allowed: at least 1, or -1: no end"),
         ("trainer.max_time=2s", "trainer.max_time=2s: allowed: DD:HH:MM:SS"),
         ("gan.k=5", "gan: it repeats other keys, such as k and model; change those"),
