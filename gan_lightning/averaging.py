@@ -18,7 +18,7 @@ class ExponentialAverage(nn.Module):
         every_n_steps: Between two updates; the half-life stays what it is.
     """
 
-    def __init__(self, network: nn.Module, *, half_life: float, ramp: float = 0.05, every_n_steps: int = 4) -> None:
+    def __init__(self, network: nn.Module, *, half_life: float, ramp: float, every_n_steps: int = 4) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.half_life, self.ramp, self.every_n_steps = half_life, ramp, every_n_steps

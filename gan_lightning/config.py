@@ -88,6 +88,7 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "num_nodes": number(1),
     "num_real": number(1),
     "num_validation": number(1),
+    "ramp": number(1e-6),
     "precision": one_of("auto", "32-true", "bf16-mixed"),
     "show": one_of("samples", "nearest", "walk"),
     "seed": number(0, 2**32 - 1),
