@@ -39,8 +39,7 @@ class GAN(LightningModule):
         average: Makes the generator's moving average, whose images are then shown, scored and sampled.
         generator_optimizer: Makes an optimizer from the generator's parameters.
         discriminator_optimizer: Makes an optimizer from the discriminator's parameters.
-        scheduler: Makes a learning-rate scheduler from an optimizer and the number of steps in the run; stepped
-            once a step. None: constant rates.
+        scheduler: Makes a learning-rate scheduler from an optimizer and the run's number of steps. None: constant.
         k: Discriminator updates in a step.
         gradient_clip_val: Bound on each network's gradient, None for no clipping.
         gradient_clip_algorithm: What is bounded: "norm" (of the whole gradient) or "value" (of each entry).
@@ -76,11 +75,9 @@ class GAN(LightningModule):
         self.latent, self.loss, self.penalty = latent, loss, penalty
         self.average = average(generator) if average else None
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
-        self.scheduler = scheduler
-        self.k = k
+        self.scheduler, self.k = scheduler, k
         self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
-        self.accumulate_grad_batches = accumulate_grad_batches
-        self.seed = seed
+        self.accumulate_grad_batches, self.seed = accumulate_grad_batches, seed
         fixed_latents = latent(num_fixed_latents, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("fixed_latents", fixed_latents)
 
@@ -161,7 +158,6 @@ class GAN(LightningModule):
         """Clip a player's gradient, follow it, forget it; the generator is player 0 and its update the step."""
         optimizer: LightningOptimizer = self.optimizers()[player]  # type: ignore[index]
         if self.gradient_clip_val:
-            # not by Lightning, which refuses fused optimizers under mixed precision
             clip = clip_grad_value_ if self.gradient_clip_algorithm == "value" else clip_grad_norm_
             clip((self.generator, self.discriminator)[player].parameters(), self.gradient_clip_val)
         if player == 0:
@@ -180,10 +176,8 @@ class GAN(LightningModule):
             self.generator_optimizer(self.generator.parameters()),
             self.discriminator_optimizer(self.discriminator.parameters()),
         ]
-        if not self.scheduler:
-            return optimizers, []
         steps = self.trainer.estimated_stepping_batches
-        return optimizers, [self.scheduler(optimizer, steps) for optimizer in optimizers]
+        return optimizers, [self.scheduler(optimizer, steps) for optimizer in optimizers] if self.scheduler else []
 
     # Held-out images
 

@@ -74,6 +74,7 @@ def test_gradients_are_averaged(tmp_path: Path) -> None:
     """After one step of plain gradient descent the discriminator has moved by the mean of the two gradients."""
     small = [option for option in SMALL if not option.startswith("trainer.max_steps")]
     options = [*small, "trainer.max_steps=1", "optimizer=sgd", "optimizer.momentum=0", "penalty=none"]
+    options.append("trainer.precision=32-true")
     grads = f"+callbacks.spy={{_target_: tests.test_devices.Gradients, folder: '{tmp_path}'}}"
     train("two", *options, *TWO, "hydra.run.dir=two", grads, cwd=tmp_path)
     a, b = (torch.load(tmp_path / f"{rank}.grad", weights_only=True) for rank in (0, 1))
