@@ -55,7 +55,8 @@ def by_hand(gan: GAN, data: ImageDataModule, steps: int) -> float:
 
 def by_trainer(gan: GAN, data: ImageDataModule, steps: int, folder: Path) -> float:
     """Train as ``python -m gan_lightning.train`` does; give images a second, validation and grids included."""
-    composed = config.compose("train", ["experiment=article", f"trainer.max_steps={steps}", "trainer.accelerator=cpu"])
+    length = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}"]
+    composed = config.compose("train", ["experiment=article", "trainer.accelerator=cpu", *length])
     timer = Timer()
     trainer = instantiate(
         {key: value for key, value in composed.trainer.items() if key not in BY_THE_GAN},

@@ -87,15 +87,13 @@ def verify(config: DictConfig) -> int:
         InputError: If a value differs that a resumed run cannot change.
     """
     checkpoint = read(config.checkpoint)
-    then, now = checkpoint["hyper_parameters"]["config"], plain(config)
-    if "flat" in (then["optimizer"]["scheduler"] or {}):
+    was, now = (dict(leaves(c)) for c in (checkpoint["hyper_parameters"]["config"], plain(config)))
+    if "optimizer.scheduler.flat" in was:
         for key in LENGTHS:
-            length, before = now["trainer"][key.partition(".")[2]], then["trainer"][key.partition(".")[2]]
-            if length != before:
-                raise InputError(f"{key}={length}: allowed: {before}; the learning rates fall over the whole run")
-    was = dict(leaves({name: then[name] for name in FIXED}))
-    for key, value in leaves({name: now[name] for name in FIXED}):
-        if key not in FREE and value != was.get(key):
+            if now[key] != was[key]:
+                raise InputError(f"{key}={now[key]}: allowed: {was[key]}; the learning rates fall over the whole run")
+    for key, value in now.items():
+        if key.partition(".")[0] in FIXED and key not in FREE and value != was.get(key):
             raise InputError(
                 f"{key}={value}: the checkpoint has {was.get(key)}; what can change: trainer, callbacks, logger, "
                 "metrics and data.root"

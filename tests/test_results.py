@@ -9,14 +9,13 @@ import pytest
 from tests.helpers import call
 
 QUICKER = ("metrics.kid=null", "metrics.nearest_training=null", "callbacks.paper_figures=null")
-STEPS = {"default": 27_000, "article": 54_000}  # equally many images
 
 
 @cache
 def figures(folder: Path, experiment: str, seed: int) -> dict[str, float]:
     """Train an experiment whole, once; give its ``metrics.json``."""
     run = folder / f"{experiment}-{seed}"
-    typed = (f"experiment={experiment}", f"seed={seed}", f"trainer.max_steps={STEPS[experiment]}", *QUICKER)
+    typed = (f"experiment={experiment}", f"seed={seed}", *QUICKER)
     done = call("-m", "gan_lightning.train", *typed, f"hydra.run.dir={run}", cwd=folder, timeout=3600)
     assert done.returncode == 0, done.stderr
     return json.loads((run / "metrics.json").read_text())
@@ -42,6 +41,6 @@ def test_default_makes_clear_and_varied_digits(folder: Path, seed: int) -> None:
 @pytest.mark.xfail(strict=True, reason="twelvefold so far: 0.13 against 1.59 for seed 0")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_default_beats_the_article_twentyfold(folder: Path, seed: int) -> None:
-    default, article = (figures(folder, experiment, seed) for experiment in STEPS)
+    default, article = (figures(folder, experiment, seed) for experiment in ("default", "article"))
     assert default["images_seen"] == article["images_seen"]
     assert default["fid"] <= article["fid"] / 20
