@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lightning.config import door
+from gan_lightning.doors import door
 from gan_lightning.errors import InputError
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lightning.config import door, make_metrics
+from gan_lightning.config import make_metrics
+from gan_lightning.doors import door
 from gan_lightning.errors import InputError
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from gan_lightning.config import door
+from gan_lightning.doors import door
 from gan_lightning.errors import InputError
 
 if TYPE_CHECKING:

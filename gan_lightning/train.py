@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.config import door, leave_out_featureless, leaves, make_metrics, plain
+from gan_lightning.config import choose_precision, leave_out_featureless, leaves, make_metrics, plain
+from gan_lightning.doors import door
 from gan_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,15 +97,6 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         sys.exit(0)  # Lightning kills the first rank if another one fails before it
     if trainer.is_global_zero:
         report(config, run, trainer, gan, seconds=timer.time_elapsed("train"))
-
-
-def choose_precision(config: DictConfig) -> None:
-    """Put what pays off on this machine in the place of ``trainer.precision=auto``."""
-    import torch
-
-    if config.trainer.get("precision") == "auto":
-        on_cpu = config.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
-        config.trainer.precision = "bf16-mixed" if on_cpu and torch.cpu._is_amx_tile_supported() else "32-true"
 
 
 def quiet() -> None:

@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gan_lightning"
 DOORS = {"train", "evaluate", "sample", "classifier"}
-KNOW_HYDRA = DOORS | {"config", "checkpoint", "sweep"}
+CONFIGURATION = {"config", "rules", "doors", "checkpoint", "sweep"}
+KNOW_HYDRA = DOORS | CONFIGURATION
 MODULES = {str(p.relative_to(PACKAGE).with_suffix("")).replace("/", "."): p for p in PACKAGE.rglob("*.py")}
 MODULES = {name: path for name, path in MODULES.items() if not name.endswith("__init__")}
 
@@ -27,7 +28,7 @@ def layer(name: str) -> int:
     """Place a module in the house, the lowest floor first."""
     if name in DOORS:
         return 5
-    if name in {"config", "checkpoint", "sweep"}:
+    if name in CONFIGURATION:
         return 4
     if name.startswith("callbacks."):
         return 3

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_lightning import config
+from gan_lightning import config, rules
 from gan_lightning.errors import InputError
 from tests.helpers import ROOT, call
 
@@ -54,7 +54,7 @@ from tests.helpers import ROOT, call
 )
 def test_impossible_values(override: str, line: str) -> None:
     with pytest.raises(InputError) as refused:
-        config.check(config.compose("train", [override]), config.compose("train"))
+        rules.check(config.compose("train", [override]), config.compose("train"))
     assert str(refused.value) == line
 
 
@@ -62,9 +62,9 @@ def test_a_schedule_needs_an_end() -> None:
     for typed in (["trainer.max_epochs=1"], ["trainer.max_steps=1"]):
         composed = config.compose("train", typed)
         config.choose_length(composed, typed)
-        config.check(composed, config.compose("train"))
+        rules.check(composed, config.compose("train"))
     with pytest.raises(InputError, match="max_steps=-1: allowed: at least 1, or -1 with"):
-        config.check(config.compose("train", ["trainer.max_steps=-1"]), config.compose("train"))
+        rules.check(config.compose("train", ["trainer.max_steps=-1"]), config.compose("train"))
 
 
 @given(st.floats(0, 10), st.integers(1, 10**6), st.integers(0, 2**32 - 1))
@@ -74,8 +74,8 @@ def test_possible_values_pass(lr: float, batch_size: int, seed: int) -> None:
         ("data.batch_size", batch_size, 64),
         ("seed", seed, 0),
     ):
-        assert config.wrong_type(value, default) is None
-        assert config.breaks_rule(key, value) is None
+        assert rules.wrong_type(value, default) is None
+        assert rules.breaks_rule(key, value) is None
 
 
 @pytest.mark.parametrize(

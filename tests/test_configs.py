@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
-from gan_lightning import config
-from gan_lightning.train import BY_THE_GAN, choose_precision
+from gan_lightning import config, rules
+from gan_lightning.train import BY_THE_GAN
 
 FILES = sorted(p.relative_to(config.CONF).with_suffix("") for p in config.CONF.rglob("*.yaml"))
 ROOTS = [str(p) for p in FILES if len(p.parts) == 1]
@@ -28,14 +28,14 @@ def build_all(composed: DictConfig) -> None:
     if composed.get("logger") is not None:
         instantiate(composed.logger, save_dir="unused")
     if composed.get("trainer") is not None:
-        choose_precision(composed)
+        config.choose_precision(composed)
         instantiate({k: v for k, v in composed.trainer.items() if k not in BY_THE_GAN}, logger=False)
 
 
 @pytest.mark.parametrize("name", ROOTS)
 def test_every_root(name: str) -> None:
     composed = config.compose(name)
-    config.check(composed, composed)
+    rules.check(composed, composed)
     build_all(composed)
 
 
@@ -43,7 +43,7 @@ def test_every_root(name: str) -> None:
 def test_every_choice(path: Path) -> None:
     override = f"{path.parent}={path.name}"
     composed = config.compose("train", [override])
-    config.check(composed, composed)
+    rules.check(composed, composed)
     build_all(composed)
 
 
@@ -51,7 +51,7 @@ def test_every_choice(path: Path) -> None:
 @pytest.mark.parametrize("override", ["penalty=none", "average=none"])
 def test_every_experiment_goes_without(experiment: str, override: str) -> None:
     composed = config.compose("train", [f"experiment={experiment}", override])
-    config.check(composed, composed)
+    rules.check(composed, composed)
     build_all(composed)
 
 

@@ -184,8 +184,7 @@ def test_max_epochs_alone_sets_the_length(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("amx", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
 def test_auto_precision_asks_the_processor(monkeypatch: pytest.MonkeyPatch, amx: bool, chosen: str) -> None:
-    from gan_lightning.config import compose
-    from gan_lightning.train import choose_precision
+    from gan_lightning.config import choose_precision, compose
 
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
     config = compose("train", ["trainer.precision=auto", "trainer.accelerator=cpu"])

@@ -1,0 +1,130 @@
+"""What every command begins with: compose, check, and tell a mistake in one line."""
+
+import difflib
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from gan_lightning import sweep
+from gan_lightning.config import CONF, choose_length, register_resolvers
+from gan_lightning.errors import InputError
+from gan_lightning.rules import check
+
+
+def door(
+    name: str, *, prepare: Callable[[list[str]], list[str]] = lambda arguments: arguments
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a function of a config a command: compose ``conf/<name>.yaml``, check it, call the function.
+
+    A mistake of the user's ends in one line and exit code 1; with ``HYDRA_FULL_ERROR=1``, in a traceback. Each
+    job of a multirun is run in a process of its own.
+
+    Args:
+        name: The root config.
+        prepare: What happens first to the command line's arguments.
+    """
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @wraps(task)
+        def checked(config: DictConfig) -> Any:
+            if full_error is None:
+                os.environ.pop("HYDRA_FULL_ERROR", None)
+            job = HydraConfig.get()
+            if job.mode == RunMode.MULTIRUN:
+                return sweep.run_job(config)
+            try:
+                with one_line_errors(full_error == "1"):
+                    choose_length(config, job.overrides.task)
+                    check(config, defaults(name))
+                    return task(config)
+            finally:
+                if Path(job.runtime.output_dir) != Path.cwd():
+                    with suppress(OSError):  # nothing was written: leave no trace
+                        Path(job.runtime.output_dir).rmdir()
+
+        def main() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them at length
+            register_resolvers()
+            with one_line_errors(full_error == "1"):
+                sys.argv[1:] = prepare(sys.argv[1:])
+                hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(checked)()
+
+        return main
+
+    return decorate
+
+
+def defaults(name: str) -> DictConfig:
+    """Compose, within a door, the chosen groups with no value changed."""
+    choices = HydraConfig.get().runtime.choices
+    return hydra.compose(
+        name, [f"{group}={choice}" for group, choice in choices.items() if choice and not group.startswith("hydra/")]
+    )
+
+
+@contextmanager
+def one_line_errors(full: bool) -> Iterator[None]:
+    """Exit with code 1 and one line on a mistake of the user's, or let it through if ``full``."""
+    try:
+        yield
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        if full:
+            raise
+        sys.exit(one_line(error))
+    except ValueError as error:
+        if full or "Config group override" not in str(error):
+            raise
+        sys.exit("null stands in the place of a group's choice; --help lists the choices")
+    except KeyboardInterrupt:
+        if full:
+            raise
+        print("Interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def one_line(error: Exception) -> str:
+    """Tell an error in one line: the key, the value, and what is allowed."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={choice}: no such choice; allowed: {', '.join(error.options)}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}=???: a value is needed, as in {error.full_key}=VALUE"
+    cause = error.__cause__
+    if isinstance(error, InstantiationException) and cause is not None:
+        key = re.search(r"full_key: (.+)", str(error)) or re.search(r"target '.*?(\w+)'", str(error))
+        return re.sub(r"\s+", " ", f"{key[1] if key else 'config'}: {cause}")
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
+        typed = next((a for a in sys.argv[1:] if a.split("=")[0] == cause.full_key), str(cause.full_key))
+        parent, _, name = str(cause.full_key).rpartition(".")
+        keys = [str(key) for key in cause.parent_node if key not in ("_target_", "_partial_", "hydra")]
+        close = difflib.get_close_matches(name, keys, n=3) or keys
+        return f"{typed}: no such key; {parent or 'the top'} has {', '.join(close)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not an override; write key=value or group=choice"
+    if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
+        return f"{several[1]}: several values; add -m to sweep over them"
+    return re.sub(r"\s+", " ", str(error)).strip()

@@ -1,0 +1,146 @@
+"""What the values of a configuration may be. Nothing heavy is imported, so that a mistake is answered at once."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.config import leaves, plain
+from gan_lightning.errors import InputError
+
+Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and what passes it, in words
+
+
+def number(low: float, high: float = math.inf) -> Rule:
+    """Allow the finite numbers of a closed range."""
+    words = f"at least {low}" + ("" if high == math.inf else f" and at most {high}")
+    return lambda value: is_number(value) and math.isfinite(value) and low <= value <= high, words
+
+
+def one_of(*choices: str) -> Rule:
+    """Allow a few words."""
+    return lambda value: value in choices, ", ".join(choices)
+
+
+def is_number(value: Any) -> bool:
+    """Tell numbers from all else, booleans included."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+RULES: dict[str, Rule] = {  # by the last part of a key
+    "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
+    "accumulate_grad_batches": number(1),
+    "batch_norm_eps": number(0),
+    "batch_size": number(1),
+    "betas": number(0, 1),
+    "devices": (lambda value: value != 0, "how many, at least 1; auto or -1: all; or a list of them"),
+    "every_n_steps": number(1),
+    "flat": number(0, 1),
+    "gradient_clip_algorithm": one_of("norm", "value"),
+    "gradient_clip_val": number(0),
+    "gamma": number(0),
+    "half_life": number(1),
+    "image_shape": number(1),
+    "k": number(1),
+    "latent_dim": number(1),
+    "log_every_n_steps": number(1),
+    "lr": number(0),
+    "max_epochs": number(-1),
+    "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
+    "max_time": (lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
+    "momentum": number(0, 1),
+    "monitor_mode": one_of("min", "max"),
+    "num_images": number(1),
+    "num_nodes": number(1),
+    "num_real": number(1),
+    "num_validation": number(1),
+    "ramp": number(1e-6),
+    "precision": one_of("auto", "32-true", "bf16-mixed"),
+    "show": one_of("samples", "nearest", "walk"),
+    "seed": number(0, 2**32 - 1),
+    "strategy": one_of("auto", "ddp"),
+    "subset_size": number(1),
+    "subsets": number(1),
+    "val_check_interval": number(1),
+    "val_size": number(1),
+    "weight_decay": number(0),
+    "widths": number(1),
+}
+
+
+def check(config: DictConfig, defaults: DictConfig) -> None:
+    """Refuse values of another type than their defaults', values that break a rule, and what is not there.
+
+    Raises:
+        InputError: On the first such value.
+    """
+    was = dict(leaves(plain(defaults)))
+    now = dict(leaves(plain(config)))
+    for key, value in now.items():
+        if key.startswith("reference."):
+            continue
+        if key.startswith("gan."):  # it repeats the other groups
+            continue
+        words = (
+            wrong_shape(key, was)
+            or wrong_length(key, now, was)
+            or wrong_type(value, was.get(key))
+            or (value is not None and breaks_rule(key, value))
+        )
+        if words:
+            raise InputError(f"{key}={'null' if value is None else value}: allowed: {words}")
+    if "gan" in config and OmegaConf.to_container(config.gan) != OmegaConf.to_container(defaults.gan):  # unresolved
+        raise InputError("gan: it repeats other keys, such as k and model; change those")
+    endless = "gan" in config and config.trainer.max_steps == -1 and (config.trainer.max_epochs or -1) == -1
+    if endless and OmegaConf.select(config, "optimizer.scheduler.flat") is not None:
+        raise InputError(
+            "trainer.max_steps=-1: allowed: at least 1, or -1 with trainer.max_epochs: the learning rates fall over "
+            "the whole run"
+        )
+    checkpoint = config.get("checkpoint")
+    if checkpoint and not Path(checkpoint).is_file():
+        raise InputError(f"checkpoint={checkpoint}: no such file")
+    accelerator = OmegaConf.select(config, "trainer.accelerator")
+    if accelerator in ("gpu", "cuda", "mps"):
+        import torch
+
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not (any(there.values()) if accelerator == "gpu" else there[accelerator]):
+            raise InputError(f"trainer.accelerator={accelerator}: this machine has none; allowed: auto, cpu")
+
+
+def wrong_shape(key: str, was: dict[str, Any]) -> str | None:
+    """Say what is allowed when a list stands for one value, or one value for a list."""
+    name, _, position = key.partition("[")
+    if position and was.get(name) is not None:
+        return f"one value, such as {was[name]}"
+    items = [default for other, default in was.items() if other.startswith(f"{key}[")]
+    return f"a list, such as {items}" if items and key not in was else None
+
+
+def wrong_length(key: str, now: dict[str, Any], was: dict[str, Any]) -> str | None:
+    """Say what is allowed when there is one beta where an optimizer takes two."""
+    pair = [f"{key.partition('[')[0]}[{i}]" for i in range(2)]
+    return f"two numbers, such as {[was[k] for k in pair]}" if "betas[" in key and pair[1] not in now else None
+
+
+def wrong_type(value: Any, default: Any) -> str | None:
+    """Say what is allowed when a value is not of its default's type; a default of null allows anything."""
+    if value is None and default is not None and not isinstance(default, bool | int | float):
+        return f"a value, such as {default}"
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        return None if isinstance(value, int) and is_number(value) else f"a whole number, such as {default}"
+    if isinstance(default, float):
+        return None if is_number(value) else f"a number, such as {default}"
+    return None
+
+
+def breaks_rule(key: str, value: Any) -> str | None:
+    """Say what is allowed when a value breaks the rule for its key."""
+    passes, words = RULES.get(key.rpartition(".")[2].partition("[")[0], (lambda _: True, ""))
+    return None if passes(value) else words
