@@ -38,8 +38,14 @@ def test_default_makes_clear_and_varied_digits(folder: Path, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="twelvefold so far: 0.13 against 1.59 for seed 0")
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(0, marks=pytest.mark.xfail(strict=True, reason="twelvefold so far: 0.127 against 1.59")),
+        pytest.param(1, marks=pytest.mark.xfail(strict=True, reason="nineteenfold so far: 0.139 against 2.70")),
+        2,
+    ],
+)
 def test_default_beats_the_article_twentyfold(folder: Path, seed: int) -> None:
     default, article = (figures(folder, experiment, seed) for experiment in ("default", "article"))
     assert default["images_seen"] == article["images_seen"]

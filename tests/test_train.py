@@ -193,3 +193,9 @@ def test_auto_precision_asks_the_processor(monkeypatch: pytest.MonkeyPatch, amx:
     config = compose("train", ["trainer.precision=32-true"])
     choose_precision(config)
     assert config.trainer.precision == "32-true"
+
+
+def test_a_run_without_bar_and_checkpoints(tmp_path: Path) -> None:
+    run = helpers.run(tmp_path / "run", "trainer.enable_progress_bar=false", "trainer.enable_checkpointing=false")
+    assert (run / "metrics.json").exists()
+    assert not (run / "checkpoints").exists()
