@@ -80,9 +80,7 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
     was = dict(leaves(plain(defaults)))
     now = dict(leaves(plain(config)))
     for key, value in now.items():
-        if key.startswith("reference."):
-            continue
-        if key.startswith("gan."):  # it repeats the other groups
+        if key.startswith(("reference.", "gan.")):  # gan repeats the other groups
             continue
         words = (
             wrong_shape(key, was)

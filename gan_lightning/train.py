@@ -119,15 +119,11 @@ def make_logger(config: DictConfig, run: Path, step: int) -> Any:
 
 def make_callbacks(config: DictConfig) -> list[Any]:
     """Build the callbacks that are not null; Lightning refuses a bar or checkpoints that its own switches forbid."""
-    forbidden = [
-        name
-        for name, switch in (("progress_bar", "enable_progress_bar"), ("checkpoints", "enable_checkpointing"))
-        if not config.trainer[switch]
-    ]
+    switches = {"progress_bar": "enable_progress_bar", "checkpoints": "enable_checkpointing"}
     return [
         instantiate(c, _convert_="all")
         for name, c in config.callbacks.items()
-        if c is not None and name not in forbidden
+        if c is not None and (name not in switches or config.trainer[switches[name]])
     ]
 
 
