@@ -51,7 +51,7 @@ def choose_precision(config: DictConfig) -> None:
 
     if config.trainer.get("precision") == "auto":
         on_cpu = config.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
-        config.trainer.precision = "bf16-mixed" if on_cpu and torch.cpu._is_amx_tile_supported() else "32-true"
+        config.trainer.precision = "bf16-mixed" if on_cpu and torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
 def leave_out_featureless(config: DictConfig) -> None:

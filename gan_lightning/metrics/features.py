@@ -1,4 +1,4 @@
-"""The features that FID and its kin compare images by: those of a classifier trained by this package."""
+"""The features that FID and its kin compare images by: those of a classifier trained by this package, or Inception's."""
 
 from functools import lru_cache
 from hashlib import sha256
@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
+from gan_lightning.data.images import to_pixels
 from gan_lightning.errors import InputError
 from gan_lightning.networks.classifier import Classifier
 
@@ -44,6 +45,34 @@ class Features(nn.Module):
     def classify(self, images: Tensor) -> Tensor:
         """Give the likeliest classes (N,)."""
         return self.classifier.head(self(images)).argmax(1)
+
+
+class Inception(nn.Module):
+    """Inception-v3 with the weights and the resizing of the original FID (Heusel et al., 2017), by torch-fidelity.
+
+    Args:
+        weights: torch-fidelity's file of weights. It is unpickled: name one that you trust.
+
+    Raises:
+        InputError: If there is no such file.
+        ModuleNotFoundError: If torch-fidelity is not installed.
+    """
+
+    num_features = 2048
+
+    def __init__(self, *, weights: str) -> None:
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        super().__init__()
+        if not Path(weights).is_file():
+            raise InputError(f"weights={weights}: no such file")
+        self.network = NoTrainInceptionV3("inception-v3-compat", [str(self.num_features)], weights, antialias=False)
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, C, H, W) in [-1, 1], C = 1 or 3, to features (N, 2048)."""
+        pixels = to_pixels(images).expand(-1, 3, -1, -1)
+        return torch.cat([self.network(part) for part in pixels.split(50)])
 
 
 @lru_cache

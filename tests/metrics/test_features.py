@@ -9,7 +9,7 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.data.images import normalise
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.distances import FID, KID
-from gan_lightning.metrics.features import FOLDER, Features, digest, load
+from gan_lightning.metrics.features import FOLDER, Features, Inception, digest, load
 from gan_lightning.metrics.modes import Modes
 from gan_lightning.metrics.neighbours import PrecisionRecall
 from gan_lightning.scoring import score
@@ -54,6 +54,38 @@ def test_metrics_share_one_pass(features: Features) -> None:
 def test_stays_frozen(features: Features) -> None:
     assert not features.train().classifier.training
     assert not any(p.requires_grad for p in features.parameters())
+
+
+@pytest.fixture
+def inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of Inception's weights as its initialisation has them: the true ones are not in the repository."""
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
+    path = tmp_path / "inception.pth"
+    with monkeypatch.context() as patch:
+        patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(NoTrainInceptionV3, "load_state_dict", lambda *_: None)
+        torch.save(NoTrainInceptionV3("inception", ["2048"]).state_dict(), path)
+    return path
+
+
+def test_inception_by_config(inception_weights: Path) -> None:
+    key = "metrics.inception_fid.features.weights"
+    composed = config.compose("evaluate", ["metrics=inception", f"{key}={inception_weights}"])
+    fid = instantiate(composed.metrics.inception_fid, _convert_="all")
+    grey = torch.rand(3, 1, 28, 28) * 2 - 1
+    features = fid.inception(grey)
+    assert features.shape == (3, 2048)
+    assert features.std(dim=0).mean() > 0  # differs from image to image
+    torch.testing.assert_close(fid.inception(grey.expand(-1, 3, -1, -1)), features)
+    for real in (True, False):
+        fid.update(grey, real=real)
+    assert fid.real_features_num_samples == fid.fake_features_num_samples == 3
+
+
+def test_inception_without_weights_is_refused() -> None:
+    with pytest.raises(InputError, match=r"weights=none\.pth: no such file"):
+        Inception(weights="none.pth")
 
 
 class FewPixels(torch.nn.Module):
