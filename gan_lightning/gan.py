@@ -116,7 +116,7 @@ class GAN(LightningModule):
         """Ascend the stochastic gradient of 1/m Σ log D(x) + log(1 - D(G(z))) in D's parameters."""
         for minibatch in real.chunk(self.accumulate_grad_batches):
             fake = self.sample(len(minibatch))
-            real_logits, fake_logits = self.discriminator(minibatch), self.discriminator(fake.detach())
+            real_logits, fake_logits = self.discriminator(torch.cat([minibatch, fake.detach()])).chunk(2)
             loss = self.loss.discriminator(real_logits, fake_logits)
             self.manual_backward((loss + self.penalise(minibatch, fake)) / self.accumulate_grad_batches)
         self.update(player=1)

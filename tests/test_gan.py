@@ -46,7 +46,8 @@ def by_hand(gan: GAN, data: Tensor, *, clip: float | None = None) -> None:
             discriminator_optimizer.zero_grad()
             for minibatch in real.chunk(parts):
                 fake = gan.generator(torch.randn(len(minibatch), 3))
-                loss = gan.loss.discriminator(gan.discriminator(minibatch), gan.discriminator(fake.detach()))
+                logits = gan.discriminator(torch.cat([minibatch, fake.detach()]))
+                loss = gan.loss.discriminator(*logits.chunk(2))
                 if gan.penalty and step % gan.penalty.every_n_steps == 0:
                     loss = loss + gan.penalty(gan.discriminator, minibatch, fake)
                 (loss / parts).backward()
