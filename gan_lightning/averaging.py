@@ -15,17 +15,22 @@ class ExponentialAverage(nn.Module):
         network: The one to follow.
         half_life: In steps.
         ramp: Bound on the half-life, as a share of the steps gone.
+        latent_scale: What the noise is multiplied by. Averaged weights give images that vary less than the data, which
+            noise above 1 makes up for: the truncation trick (Brock et al., 2019), the other way round.
         every_n_steps: Between two updates; the half-life stays what it is.
     """
 
-    def __init__(self, network: nn.Module, *, half_life: float, ramp: float, every_n_steps: int = 4) -> None:
+    def __init__(
+        self, network: nn.Module, *, half_life: float, ramp: float, latent_scale: float, every_n_steps: int = 4
+    ) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.half_life, self.ramp, self.every_n_steps = half_life, ramp, every_n_steps
+        self.latent_scale = latent_scale
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the averaged network."""
-        return self.network(x)
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply the averaged network to noise (N, latent_dim), scaled."""
+        return self.network(self.latent_scale * z)
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:

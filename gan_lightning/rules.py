@@ -46,6 +46,7 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "image_shape": number(1),
     "k": number(1),
     "latent_dim": number(1),
+    "latent_scale": number(0),
     "log_every_n_steps": number(1),
     "lr": number(0),
     "max_epochs": number(-1),

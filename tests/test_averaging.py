@@ -8,7 +8,7 @@ from tests.helpers import same, weights
 
 def test_is_the_recurrence_written_out() -> None:
     network = nn.Linear(3, 2)
-    average = ExponentialAverage(network, half_life=4, ramp=0.5, every_n_steps=2)
+    average = ExponentialAverage(network, half_life=4, ramp=0.5, latent_scale=1, every_n_steps=2)
     mean = network.weight.detach().clone()
     for step in range(1, 21):
         nn.init.normal_(network.weight)
@@ -21,7 +21,7 @@ def test_is_the_recurrence_written_out() -> None:
 
 def test_half_of_the_past_goes_in_a_half_life() -> None:
     network = nn.Linear(1, 1, bias=False)
-    average = ExponentialAverage(network, half_life=8, ramp=1e9, every_n_steps=4)
+    average = ExponentialAverage(network, half_life=8, ramp=1e9, latent_scale=1, every_n_steps=4)
     nn.init.zeros_(network.weight)
     nn.init.ones_(average.network.weight)
     for step in range(1, 9):
@@ -31,7 +31,7 @@ def test_half_of_the_past_goes_in_a_half_life() -> None:
 
 def test_follows_buffers_and_leaves_the_network_alone() -> None:
     network = nn.BatchNorm1d(2)
-    average = ExponentialAverage(network, half_life=1, ramp=1e9, every_n_steps=1)
+    average = ExponentialAverage(network, half_life=1, ramp=1e9, latent_scale=1, every_n_steps=1)
     network(torch.randn(5, 2) + 3)
     before = weights(network)
     average.update(network, 1)
@@ -39,3 +39,10 @@ def test_follows_buffers_and_leaves_the_network_alone() -> None:
     torch.testing.assert_close(average.network.running_mean, network.running_mean / 2)
     assert average.network.num_batches_tracked == 1
     assert not any(p.requires_grad for p in average.parameters())
+
+
+def test_noise_is_scaled() -> None:
+    network = nn.Linear(3, 2)
+    average = ExponentialAverage(network, half_life=1, ramp=1, latent_scale=1.5)
+    z = torch.randn(4, 3)
+    torch.testing.assert_close(average(z), network(1.5 * z))

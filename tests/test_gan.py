@@ -101,7 +101,7 @@ def test_a_penalty_is_the_discriminators(penalty: R1) -> None:
 
 def test_the_average_follows_the_generator_alone() -> None:
     def average(network: torch.nn.Module) -> ExponentialAverage:
-        return ExponentialAverage(network, half_life=2, ramp=1e9, every_n_steps=1)
+        return ExponentialAverage(network, half_life=2, ramp=1e9, latent_scale=1, every_n_steps=1)
 
     gan, plain = tiny_gan(average=average), tiny_gan()
     mean = weights(plain.generator)
