@@ -121,9 +121,12 @@ def wrong_shape(key: str, was: dict[str, Any]) -> str | None:
 
 
 def wrong_length(key: str, now: dict[str, Any], was: dict[str, Any]) -> str | None:
-    """Say what is allowed when there is one beta where an optimizer takes two."""
-    pair = [f"{key.partition('[')[0]}[{i}]" for i in range(2)]
-    return f"two numbers, such as {[was[k] for k in pair]}" if "betas[" in key and pair[1] not in now else None
+    """Say what is allowed when an optimizer that takes two betas is given fewer or more."""
+    name = key.partition("[")[0]
+    if not name.endswith("betas"):
+        return None
+    given, pair = ([value for other, value in values.items() if other.startswith(f"{name}[")] for values in (now, was))
+    return None if len(given) == len(pair) else f"two numbers, such as {pair}"
 
 
 def wrong_type(value: Any, default: Any) -> str | None:

@@ -71,7 +71,8 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
 
     gan: GAN = instantiate(config.gan, _convert_="all")
     gan.save_hyperparameters({"config": plain(config), "overrides": overrides}, logger=False)
-    data = instantiate(config.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
+    shape = config.model.get("image_shape")
+    data = instantiate(config.data, minibatches_per_step=gan.minibatches_per_step, image_shape=shape, _convert_="all")
     one_device = config.trainer.devices == 1 and config.trainer.num_nodes == 1
     timer = Timer(duration=config.trainer.max_time, verbose=False)
     trainer: Trainer = instantiate(
@@ -185,7 +186,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     log.info("%d steps, %d images, %.0f s of training", trainer.global_step, images_seen, seconds)
     where_to = {
         "run folder": shorten(run),
-        "samples": shorten(run) / "samples.png",
+        **({"samples": shorten(run) / "samples.png"} if (run / "samples.png").exists() else {}),
         "TensorBoard": f"tensorboard --logdir {'outputs' if run.is_relative_to(Path('outputs').absolute()) else run}",
         "more samples": f"python -m gan_lightning.sample checkpoint={checkpoint} num_images=64 out=samples.png",
     }

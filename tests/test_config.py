@@ -17,7 +17,7 @@ from tests.helpers import ROOT, call
     ("override", "line"),
     [
         ("optimizer.lr=-1", "optimizer.lr=-1: allowed: at least 0"),
-        ("optimizer.lr=fast", "optimizer.lr=fast: allowed: a number, such as 0.0007"),
+        ("optimizer.lr=fast", "optimizer.lr=fast: allowed: a number, such as 0.001"),
         ("optimizer.lr=nan", "optimizer.lr=nan: allowed: at least 0"),
         ("optimizer.generator.lr=-1", "optimizer.generator.lr=-1: allowed: at least 0"),
         ("optimizer.betas=[0.5,2]", "optimizer.betas[1]=2: allowed: at least 0 and at most 1"),
@@ -42,6 +42,7 @@ from tests.helpers import ROOT, call
         ("k=[1,2]", "k[0]=1: allowed: one value, such as 1"),
         ("optimizer.betas=0.5", "optimizer.betas=0.5: allowed: a list, such as [0.0, 0.99]"),
         ("optimizer.betas=[0.5]", "optimizer.betas[0]=0.5: allowed: two numbers, such as [0.0, 0.99]"),
+        ("optimizer.betas=[0.5,0.9,0.9]", "optimizer.betas[0]=0.5: allowed: two numbers, such as [0.0, 0.99]"),
         (
             "model.generator.widths=[]",
             "model.generator.widths=[]: allowed: a list, such as [128, 256, 512, 1024]",

@@ -1,6 +1,6 @@
 """The LightningDataModule over torchvision-style data sets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
@@ -27,11 +27,12 @@ class ImageDataModule(LightningDataModule):
         val_size: Images held out of the training set.
         seed: Fixes the order of the training images.
         minibatches_per_step: How many minibatches a training step takes at once.
+        image_shape: (C, H, W) that the images must have; None: any.
         eval_batch_size: Images in a batch of validation or test data.
 
     Raises:
-        InputError: If the data set is not there and cannot be downloaded, or if one training step needs more
-            images than there are.
+        InputError: If the data set is not there and cannot be downloaded, if its images have another shape, or if
+            one training step needs more images than there are.
     """
 
     train: InMemoryImages
@@ -47,12 +48,13 @@ class ImageDataModule(LightningDataModule):
         val_size: int,
         seed: int,
         minibatches_per_step: int = 1,
+        image_shape: Sequence[int] | None = None,
         eval_batch_size: int = 1000,
     ) -> None:
         super().__init__()
         self.dataset, self.root = dataset, root
         self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
-        self.minibatches_per_step = minibatches_per_step
+        self.minibatches_per_step, self.image_shape = minibatches_per_step, image_shape
         self.eval_batch_size = eval_batch_size
 
     def prepare_data(self) -> None:
@@ -72,6 +74,9 @@ class ImageDataModule(LightningDataModule):
         if hasattr(self, "test"):
             return
         official = InMemoryImages.of(self.dataset(self.root, train=True, download=False))
+        found = list(official.images.shape[1:])
+        if self.image_shape and list(self.image_shape) != found:
+            raise InputError(f"model.image_shape={list(self.image_shape)}: the data set's images have {found}")
         cut = len(official) - self.val_size
         if cut < 1:
             raise InputError(f"data.val_size={self.val_size}: allowed: at most {len(official) - 1}")

@@ -1,4 +1,4 @@
-"""The features that FID and its kin compare images by: those of a classifier trained by this package, or Inception's."""
+"""The features that FID and its kin compare images by: of a classifier trained by this package, or Inception's."""
 
 from functools import lru_cache
 from hashlib import sha256

@@ -46,6 +46,14 @@ def test_a_step_takes_all_its_minibatches(mnist: ImageDataModule) -> None:
     assert len(images) == 60
 
 
+def test_images_of_another_shape_are_refused(mnist: ImageDataModule) -> None:
+    data = ImageDataModule(
+        dataset=MNIST, root=mnist.root, batch_size=10, val_size=10_000, seed=0, image_shape=[1, 32, 32]
+    )
+    with pytest.raises(InputError, match=r"model\.image_shape=\[1, 32, 32\]: the data set's images have \[1, 28, 28\]"):
+        data.setup()
+
+
 def test_evaluation_sees_every_image_in_order(mnist: ImageDataModule) -> None:
     for loader, images in ((mnist.val_dataloader(), mnist.val), (mnist.test_dataloader(), mnist.test)):
         assert torch.equal(torch.cat([batch for batch, _ in loader]), images.images)
