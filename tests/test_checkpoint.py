@@ -24,7 +24,7 @@ def test_load_needs_the_file_alone(run: Path, tmp_path: Path, monkeypatch: pytes
 def test_holds_the_resolved_config_as_plain_data(run: Path) -> None:
     saved = last(run)["hyper_parameters"]
     assert saved["config"]["gan"]["generator"]["latent_dim"] == 100
-    assert saved["config"]["optimizer"]["generator"]["lr"] == 0.0007
+    assert saved["config"]["optimizer"]["generator"]["lr"] == 0.001
     assert saved["overrides"] == [*SMALL, "optimizer/scheduler=linear"]
 
 
@@ -63,7 +63,7 @@ def test_resume_puts_the_runs_overrides_first(run: Path) -> None:
     ("override", "message"),
     [
         ("model.latent_dim=50", "model.latent_dim=50: the checkpoint has 100"),
-        ("optimizer.lr=2e-4", "optimizer.lr=0.0002: the checkpoint has 0.0007"),
+        ("optimizer.lr=2e-4", "optimizer.lr=0.0002: the checkpoint has 0.001"),
         ("loss=minimax", r"loss._target_=.*Minimax: the checkpoint has .*NonSaturating"),
         ("k=2", "k=2: the checkpoint has 1"),
         ("trainer.max_steps=99", "trainer.max_steps=99: allowed: 12; the learning rates fall over the whole run"),

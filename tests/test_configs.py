@@ -89,7 +89,7 @@ def test_one_learning_rate_or_two() -> None:
     both = config.compose("train", ["optimizer.lr=0.01"])
     one = config.compose("train", ["optimizer.generator.lr=0.01"])
     assert (both.gan.generator_optimizer.lr, both.gan.discriminator_optimizer.lr) == (0.01, 0.01)
-    assert (one.gan.generator_optimizer.lr, one.gan.discriminator_optimizer.lr) == (0.01, 0.0007)
+    assert (one.gan.generator_optimizer.lr, one.gan.discriminator_optimizer.lr) == (0.01, 0.001)
 
 
 def test_a_choice_on_the_command_line_wins_over_the_experiment() -> None:

@@ -61,7 +61,7 @@ def test_hparams_tab_has_the_final_figures(run: Path) -> None:
     start = plugin_data_pb2.HParamsPluginData.FromString(
         contents["_hparams_/session_start_info"].plugin_data.content
     ).session_start_info
-    assert start.hparams["optimizer.lr"].number_value == 0.0007
+    assert start.hparams["optimizer.lr"].number_value == 0.001
     assert start.hparams["k"].number_value == 1
     figures = json.loads((run / "metrics.json").read_text())
     assert scalars(run)["final/parzen_ll"] == [(12, pytest.approx(figures["parzen_ll"]))]
