@@ -15,6 +15,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
 FIXED = ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data")  # what a resumed run cannot change
+FIXED_OF_TRAINER = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")  # they set a step's size
 LENGTHS = ("trainer.max_steps", "trainer.max_epochs")
 FREE = ("data.root", "optimizer.generator.fused", "optimizer.discriminator.fused")  # but for these
 
@@ -92,13 +93,19 @@ def verify(config: DictConfig) -> int:
         for key in LENGTHS:
             if now[key] != was[key]:
                 raise InputError(f"{key}={now[key]}: allowed: {was[key]}; the learning rates fall over the whole run")
-    for key, value in now.items():
-        if key.partition(".")[0] in FIXED and key not in FREE and value != was.get(key):
+    for key in now | was:
+        fixed = (key.partition(".")[0] in FIXED and key not in FREE) or key.startswith(FIXED_OF_TRAINER)
+        if fixed and now.get(key) != was.get(key):
             raise InputError(
-                f"{key}={value}: the checkpoint has {was.get(key)}; what can change: trainer, callbacks, logger, "
-                "metrics and data.root"
+                f"{key}={show(now.get(key))}: the checkpoint has {show(was.get(key))}; what can change: callbacks, "
+                "logger, metrics, data.root, and trainer but for devices, num_nodes and accumulate_grad_batches"
             )
     return checkpoint["global_step"]
+
+
+def show(value: Any) -> str:
+    """Write a value as one types it."""
+    return "null" if value is None else str(value)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -35,7 +35,17 @@ def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
     """Compose ``conf/<name>.yaml`` with overrides as on the command line, outside of a door."""
     register_resolvers()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose(name, overrides or [])
+        config = hydra.compose(name, overrides or [])
+    leave_out_unchosen(config)
+    return config
+
+
+def leave_out_unchosen(config: DictConfig) -> None:
+    """Put null in the place of a part that is chosen to be none, although the experiment gives it values."""
+    for key in ("average", "penalty", "optimizer.scheduler"):
+        part = OmegaConf.select(config, key)
+        if part is not None and "_target_" not in part:
+            OmegaConf.update(config, key, None)
 
 
 def choose_length(config: DictConfig, overrides: Iterable[str]) -> None:

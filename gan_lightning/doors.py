@@ -29,7 +29,7 @@ from omegaconf.errors import (
 )
 
 from gan_lightning import sweep
-from gan_lightning.config import CONF, choose_length, register_resolvers
+from gan_lightning.config import CONF, choose_length, leave_out_unchosen, register_resolvers
 from gan_lightning.errors import InputError
 from gan_lightning.rules import check
 
@@ -58,6 +58,7 @@ def door(
                 return sweep.run_job(config)
             try:
                 with one_line_errors(full_error == "1"):
+                    leave_out_unchosen(config)
                     choose_length(config, job.overrides.task)
                     check(config, defaults(name))
                     return task(config)
@@ -81,9 +82,11 @@ def door(
 def defaults(name: str) -> DictConfig:
     """Compose, within a door, the chosen groups with no value changed."""
     choices = HydraConfig.get().runtime.choices
-    return hydra.compose(
+    config = hydra.compose(
         name, [f"{group}={choice}" for group, choice in choices.items() if choice and not group.startswith("hydra/")]
     )
+    leave_out_unchosen(config)
+    return config
 
 
 @contextmanager

@@ -34,9 +34,13 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "accumulate_grad_batches": number(1),
     "batch_norm_eps": number(0),
-    "batch_size": number(1),
-    "betas": number(0, 1),
-    "devices": (lambda value: value != 0, "how many, at least 1; auto or -1: all; or a list of them"),
+    "batch_size": number(2),  # the article's generator has BatchNorm
+    "betas": (lambda value: is_number(value) and 0 <= value < 1, "at least 0 and below 1"),
+    "check_val_every_n_epoch": (lambda value: False, "null: trainer.val_check_interval counts steps"),
+    "devices": (
+        lambda value: value == "auto" or (isinstance(value, int) and (value >= 1 or value == -1)),
+        "how many, at least 1; auto or -1: all; or a list of them",
+    ),
     "every_n_steps": number(1),
     "flat": number(0, 1),
     "gradient_clip_algorithm": one_of("norm", "value"),
@@ -47,17 +51,20 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "k": number(1),
     "latent_dim": number(1),
     "latent_scale": number(0),
+    "limit_train_batches": (lambda value: is_number(value) and value > 0, "above 0"),
     "log_every_n_steps": number(1),
     "lr": number(0),
-    "max_epochs": number(-1),
+    "max_epochs": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
     "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
     "max_time": (lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
     "momentum": number(0, 1),
     "monitor_mode": one_of("min", "max"),
     "num_images": number(1),
+    "num_sanity_val_steps": (lambda value: value == 0, "0: there is no rehearsal"),
     "num_nodes": number(1),
     "num_real": number(1),
     "num_validation": number(1),
+    "overfit_batches": (lambda value: value == 0, "0; trainer.limit_train_batches trains on fewer images"),
     "ramp": number(1e-6),
     "precision": one_of("auto", "32-true", "bf16-mixed"),
     "show": one_of("samples", "nearest", "walk"),
@@ -81,12 +88,12 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
     was = dict(leaves(plain(defaults)))
     now = dict(leaves(plain(config)))
     for key, value in now.items():
-        if key.startswith(("reference.", "gan.")):  # gan repeats the other groups
+        if key.startswith(("reference.", "gan.", "trainer.devices[")):  # gan repeats the other groups
             continue
         words = (
             wrong_shape(key, was)
             or wrong_length(key, now, was)
-            or wrong_type(value, was.get(key))
+            or (key != "trainer.devices" and wrong_type(value, was.get(key)))
             or (value is not None and breaks_rule(key, value))
         )
         if words:

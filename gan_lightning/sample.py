@@ -24,6 +24,8 @@ def main(config: DictConfig) -> None:
 
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"out={out}: the folder is not empty")
+    if out.suffix == "" and out.is_file():
+        raise InputError(f"out={out}: a file; a name without an ending stands for a folder")
     if config.show != "samples" and out.suffix != ".png":
         raise InputError(f"out={out}: show={config.show} makes one picture, so it must end in .png")
 

@@ -35,20 +35,22 @@ def score(
         validation: Images for choices, likewise; never the test set.
         train: Gives batches of the training images, likewise.
     """
+    device = torch.device("cpu") if validation.device.type == "mps" else validation.device  # MPS has no float64
     for metric in metrics.values():
         metric.reset()
         metric.distributed_available_fn = lambda: False
-        metric.to(validation.device)
+        metric.to(device)
     for images, are_real in ((fake, False), (real, True)):
         for batch in images:
+            there = batch.to(device)  # one tensor for all, so that they share a pass through the features
             for metric in metrics.values():
-                metric.update(batch, real=are_real)
+                metric.update(there, real=are_real)
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
         if callable(tune := getattr(metric, "tune", None)):
-            tune(validation)
+            tune(validation.to(device))
         if callable(search := getattr(metric, "search", None)):
-            search(train())
+            search(batch.to(device) for batch in train())
         result = metric.compute()
         figures |= result if isinstance(result, dict) else {name: result}
         metric.reset()

@@ -66,6 +66,13 @@ def test_resume_puts_the_runs_overrides_first(run: Path) -> None:
         ("optimizer.lr=2e-4", "optimizer.lr=0.0002: the checkpoint has 0.001"),
         ("loss=minimax", r"loss._target_=.*Minimax: the checkpoint has .*NonSaturating"),
         ("k=2", "k=2: the checkpoint has 1"),
+        ("penalty=none", r"penalty._target_=null: the checkpoint has .*R1"),
+        ("average=none", r"average._target_=null: the checkpoint has .*ExponentialAverage"),
+        ("optimizer/scheduler=constant", r"optimizer.scheduler._target_=null: the checkpoint has .*linear"),
+        ("model.discriminator.widths=[16,8]", r"model.discriminator.widths\[1\]=8: the checkpoint has null"),
+        ("model.generator.widths=[16]", r"model.generator.widths\[1\]=null: the checkpoint has 16"),
+        ("trainer.devices=2", "trainer.devices=2: the checkpoint has 1"),
+        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches=2: the checkpoint has 1"),
         ("trainer.max_steps=99", "trainer.max_steps=99: allowed: 12; the learning rates fall over the whole run"),
     ],
 )

@@ -20,8 +20,8 @@ from tests.helpers import ROOT, call
         ("optimizer.lr=fast", "optimizer.lr=fast: allowed: a number, such as 0.001"),
         ("optimizer.lr=nan", "optimizer.lr=nan: allowed: at least 0"),
         ("optimizer.generator.lr=-1", "optimizer.generator.lr=-1: allowed: at least 0"),
-        ("optimizer.betas=[0.5,2]", "optimizer.betas[1]=2: allowed: at least 0 and at most 1"),
-        ("data.batch_size=0", "data.batch_size=0: allowed: at least 1"),
+        ("optimizer.betas=[0.5,2]", "optimizer.betas[1]=2: allowed: at least 0 and below 1"),
+        ("data.batch_size=0", "data.batch_size=0: allowed: at least 2"),
         ("data.batch_size=6.4", "data.batch_size=6.4: allowed: a whole number, such as 128"),
         ("data.batch_size=true", "data.batch_size=True: allowed: a whole number, such as 128"),
         ("model.latent_dim=0", "model.latent_dim=0: allowed: at least 1"),
@@ -48,6 +48,17 @@ from tests.helpers import ROOT, call
             "model.generator.widths=[]: allowed: a list, such as [128, 256, 512, 1024]",
         ),
         ("trainer.max_steps=0", "trainer.max_steps=0: allowed: at least 1, or -1: no end"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0: allowed: at least 1, or -1: no end"),
+        ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0: allowed: above 0"),
+        ("trainer.num_sanity_val_steps=2", "trainer.num_sanity_val_steps=2: allowed: 0: there is no rehearsal"),
+        (
+            "trainer.overfit_batches=1",
+            "trainer.overfit_batches=1: allowed: 0; trainer.limit_train_batches trains on fewer images",
+        ),
+        (
+            "trainer.check_val_every_n_epoch=1",
+            "trainer.check_val_every_n_epoch=1: allowed: null: trainer.val_check_interval counts steps",
+        ),
         ("trainer.max_time=2s", "trainer.max_time=2s: allowed: DD:HH:MM:SS"),
         ("gan.k=5", "gan: it repeats other keys, such as k and model; change those"),
         ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
@@ -59,6 +70,11 @@ def test_impossible_values(override: str, line: str) -> None:
     assert str(refused.value) == line
 
 
+@pytest.mark.parametrize("devices", ["auto", "-1", "2", "[0]", "[0,1]"])
+def test_ways_to_name_devices(devices: str) -> None:
+    rules.check(config.compose("train", [f"trainer.devices={devices}"]), config.compose("train"))
+
+
 def test_a_schedule_needs_an_end() -> None:
     for typed in (["trainer.max_epochs=1"], ["trainer.max_steps=1"]):
         composed = config.compose("train", typed)
@@ -68,7 +84,7 @@ def test_a_schedule_needs_an_end() -> None:
         rules.check(config.compose("train", ["trainer.max_steps=-1"]), config.compose("train"))
 
 
-@given(st.floats(0, 10), st.integers(1, 10**6), st.integers(0, 2**32 - 1))
+@given(st.floats(0, 10), st.integers(2, 10**6), st.integers(0, 2**32 - 1))
 def test_possible_values_pass(lr: float, batch_size: int, seed: int) -> None:
     for key, value, default in (
         ("optimizer.lr", lr, 2e-4),

@@ -24,7 +24,10 @@ def build_all(composed: DictConfig) -> None:
         config.make_metrics(composed)
     for name in ("gan", "data", "loss", "callbacks"):
         if composed.get(name) is not None and (name != "data" or "_target_" in data):
-            instantiate(composed[name], _convert_="all")
+            built = instantiate(composed[name], _convert_="all")
+            if name == "gan":
+                optimizer = built.generator_optimizer(built.generator.parameters())
+                assert built.scheduler is None or built.scheduler(optimizer, 10)
     if composed.get("logger") is not None:
         instantiate(composed.logger, save_dir="unused")
     if composed.get("trainer") is not None:
@@ -50,7 +53,7 @@ def test_every_choice(path: Path) -> None:
 
 
 @pytest.mark.parametrize("experiment", [p.name for p in CHOICES if p.parts[0] == "experiment"])
-@pytest.mark.parametrize("override", ["penalty=none", "average=none"])
+@pytest.mark.parametrize("override", ["penalty=none", "average=none", "optimizer/scheduler=constant"])
 def test_every_experiment_goes_without(experiment: str, override: str) -> None:
     composed = config.compose("train", [f"experiment={experiment}", override])
     rules.check(composed, composed)

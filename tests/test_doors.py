@@ -64,6 +64,11 @@ def test_sample_makes_the_papers_figures(run: Path, tmp_path: Path) -> None:
         ("sample", "show=walk out=walk.npz", "out=walk.npz: show=walk makes one picture, so it must end in .png"),
         ("sample", "num_images=0", "num_images=0: allowed: at least 1"),
         ("sample", "device=warp", "device=warp: this machine has none; allowed: auto, cpu"),
+        (
+            "sample",
+            f"out={ROOT}/Makefile",
+            f"out={ROOT}/Makefile: a file; a name without an ending stands for a folder",
+        ),
         ("evaluate", "out=figures.txt", "out=figures.txt: must end in .json"),
         ("evaluate", "metrics=unheard", "metrics=unheard: no such choice; allowed: default"),
     ],
@@ -128,7 +133,7 @@ def test_readme_commands(command: str, run: Path, tmp_path: Path) -> None:
             ["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout
         target = words[1] if len(words) > 1 else "help"
-        assert {"train": "gan_lightning.train", "test": "pytest"}.get(target, "") in dry
+        assert {"train": "gan_lightning.train", "test": "pytest", "tensorboard": "tensorboard.main"}[target] in dry
         return
     if words[0] in ("git", "cd", "pip"):
         return

@@ -3,6 +3,7 @@
 from pytorch_lightning import Callback, Trainer
 
 from gan_lightning.data.images import normalise
+from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
 
@@ -16,5 +17,7 @@ class StartFromMean(Callback):
         """Set them."""
         if trainer.global_step == 0:
             mean = normalise(trainer.datamodule.train.images).mean(0).to(pl_module.device)
+            if not hasattr(pl_module.generator, "start_from_mean"):
+                raise InputError("callbacks.start_from_mean: this generator cannot; callbacks.start_from_mean=null")
             for network in filter(None, (pl_module.generator, pl_module.average and pl_module.average.network)):
                 network.start_from_mean(mean)

@@ -20,6 +20,11 @@ class FID(FrechetInceptionDistance):
     def __init__(self, *, features: Features) -> None:
         super().__init__(feature=features)
 
+    def compute(self) -> Tensor:
+        """Give the distance; nan for fewer than two images of a kind, and for images that are not finite."""
+        few = min(self.real_features_num_samples, self.fake_features_num_samples) < 2
+        return torch.tensor(torch.nan) if few or self.fake_features_sum.isnan().any() else super().compute()
+
 
 class KID(KernelInceptionDistance):
     """The squared maximum mean discrepancy (Bińkowski et al., 2018) of features, by a cubic kernel.

@@ -28,7 +28,7 @@ class PrecisionRecall(Metric):
 
     Args:
         features: Maps images (N, C, H, W) in [-1, 1] to features (N, F).
-        k: Which neighbour a ball reaches to.
+        k: Which neighbour a ball reaches to, or the furthest where there are fewer.
     """
 
     full_state_update = False
@@ -68,9 +68,10 @@ class PrecisionRecall(Metric):
 
     def _radii(self, features: Tensor) -> Tensor:
         """Squared distance (N,) of each row of (N, F) to its k-th nearest other row."""
+        n = len(features)
         return torch.cat(
             # the nearest is the row itself
-            [squared_distances(b, features).kthvalue(self.k + 1, dim=1).values for b in features.split(BLOCK)]
+            [squared_distances(b, features).kthvalue(min(self.k + 1, n), dim=1).values for b in features.split(BLOCK)]
         )
 
 

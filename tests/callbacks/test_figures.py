@@ -1,5 +1,6 @@
 """The callbacks that draw the paper's figures."""
 
+import statistics
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def test_figure_1_ends_with_equal_densities_and_an_undecided_discriminator(tmp_p
     assert sum(last["density"]) == pytest.approx(32, rel=0.01)
     centre = sum(p * (i + 0.5) / 32 for i, p in enumerate(last["density"])) / 32 - 1
     assert centre == pytest.approx(data.mean, abs=0.03)
+
+    normal = statistics.NormalDist(data.mean, data.std)
+    width = 2 / len(last["density"])
+    true = [normal.pdf((i + 0.5) * width - 1) for i in range(len(last["density"]))]
+    assert sum(abs(p - q) for p, q in zip(last["density"], true, strict=True)) * width / 2 < 0.1  # total variation
 
     where = [i for i, p in enumerate(last["density"]) if p > 0.5]
     assert all(abs(last["discriminator"][i] - 0.5) < 0.1 for i in where)

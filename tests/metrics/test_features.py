@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,13 @@ def test_fid_is_the_formula_written_out() -> None:
     fake = torch.randn(n, 1, 1, 3) * torch.tensor([2.0, 2.0, 1.0]) + torch.tensor([0.0, 3.0, 0.0])
     figures = score({"fid": FID(features=FewPixels())}, fake=[fake], real=[real], validation=real[:1], train=list)  # type: ignore[arg-type]
     assert figures["fid"] == pytest.approx(9 + (2 - 1) ** 2 + 0 + (1 - 0.5) ** 2, rel=0.02)
+
+
+def test_fid_of_too_few_images_or_of_none_that_are_finite_is_nan() -> None:
+    real, one, broken = torch.randn(9, 1, 1, 3), torch.randn(1, 1, 1, 3), torch.full((9, 1, 1, 3), torch.nan)
+    for fake in (one, broken):
+        figures = score({"fid": FID(features=FewPixels())}, fake=[fake], real=[real], validation=real, train=list)  # type: ignore[arg-type]
+        assert math.isnan(figures["fid"])
 
 
 def test_kid_is_zero_for_one_distribution_and_always_the_same() -> None:

@@ -37,6 +37,11 @@ def test_is_the_definition_written_out(k: int, monkeypatch: Any) -> None:
     assert figures(real, fake, k) == pytest.approx({name: value.item() for name, value in expected.items()}, abs=1e-6)
 
 
+def test_fewer_images_than_neighbours() -> None:
+    found = figures(torch.randn(3, 1, 2, 2), torch.randn(1, 1, 2, 2), 5)
+    assert all(0 <= found[name] <= 1 for name in ("precision", "recall", "coverage"))
+
+
 def test_far_away_images_have_none() -> None:
     real = torch.randn(30, 1, 2, 2)
     assert set(figures(real, real + 100, 3).values()) == {0.0}
