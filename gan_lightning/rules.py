@@ -54,7 +54,7 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "limit_train_batches": (lambda value: is_number(value) and value > 0, "above 0"),
     "log_every_n_steps": number(1),
     "lr": number(0),
-    "max_epochs": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
+    "max_epochs": (lambda value: is_number(value) and (value == -1 or value >= 1), "at least 1, or -1: no end"),
     "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
     "max_time": (lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
     "momentum": number(0, 1),

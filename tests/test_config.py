@@ -49,6 +49,7 @@ from tests.helpers import ROOT, call
         ),
         ("trainer.max_steps=0", "trainer.max_steps=0: allowed: at least 1, or -1: no end"),
         ("trainer.max_epochs=0", "trainer.max_epochs=0: allowed: at least 1, or -1: no end"),
+        ("trainer.max_epochs=many", "trainer.max_epochs=many: allowed: at least 1, or -1: no end"),
         ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0: allowed: above 0"),
         ("trainer.num_sanity_val_steps=2", "trainer.num_sanity_val_steps=2: allowed: 0: there is no rehearsal"),
         (
