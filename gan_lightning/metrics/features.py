@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-from gan_lightning.data.images import to_pixels
 from gan_lightning.errors import InputError
 from gan_lightning.networks.classifier import Classifier
 
@@ -71,7 +70,7 @@ class Inception(nn.Module):
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) in [-1, 1], C = 1 or 3, to features (N, 2048)."""
-        pixels = to_pixels(images).expand(-1, 3, -1, -1)
+        pixels = images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
         return torch.cat([self.network(part) for part in pixels.split(50)])
 
 
