@@ -9,7 +9,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from omegaconf import DictConfig
 
-from gan_lightning.config import leaves, plain
+from gan_lightning.config import as_typed, leaves, plain
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -97,15 +97,10 @@ def verify(config: DictConfig) -> int:
         fixed = (key.partition(".")[0] in FIXED and key not in FREE) or key.startswith(FIXED_OF_TRAINER)
         if fixed and now.get(key) != was.get(key):
             raise InputError(
-                f"{key}={show(now.get(key))}: the checkpoint has {show(was.get(key))}; what can change: callbacks, "
+                f"{key}={as_typed(now.get(key))}: the checkpoint has {as_typed(was.get(key))}; what can change: callbacks, "
                 "logger, metrics, data.root, and trainer but for devices, num_nodes and accumulate_grad_batches"
             )
     return checkpoint["global_step"]
-
-
-def show(value: Any) -> str:
-    """Write a value as one types it."""
-    return "null" if value is None else str(value)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -94,3 +94,8 @@ def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(child, f"{key}[{i}]")
     else:
         yield key, node
+
+
+def as_typed(value: Any) -> str:
+    """Write a value as one types it."""
+    return "null" if value is None else str(value)

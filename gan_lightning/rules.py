@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.config import leaves, plain
+from gan_lightning.config import as_typed, leaves, plain
 from gan_lightning.errors import InputError
 
 Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and what passes it, in words
@@ -97,7 +97,7 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
             or (value is not None and breaks_rule(key, value))
         )
         if words:
-            raise InputError(f"{key}={'null' if value is None else value}: allowed: {words}")
+            raise InputError(f"{key}={as_typed(value)}: allowed: {words}")
     if "gan" in config and OmegaConf.to_container(config.gan) != OmegaConf.to_container(defaults.gan):  # unresolved
         raise InputError("gan: it repeats other keys, such as k and model; change those")
     endless = "gan" in config and config.trainer.max_steps == -1 and (config.trainer.max_epochs or -1) == -1
