@@ -97,8 +97,8 @@ def verify(config: DictConfig) -> int:
         fixed = (key.partition(".")[0] in FIXED and key not in FREE) or key.startswith(FIXED_OF_TRAINER)
         if fixed and now.get(key) != was.get(key):
             raise InputError(
-                f"{key}={as_typed(now.get(key))}: the checkpoint has {as_typed(was.get(key))}; what can change: callbacks, "
-                "logger, metrics, data.root, and trainer but for devices, num_nodes and accumulate_grad_batches"
+                f"{key}={as_typed(now.get(key))}: the checkpoint has {as_typed(was.get(key))}; what can change: "
+                "callbacks, logger, metrics, data.root, and trainer but for devices, num_nodes and accumulate_grad_batches"
             )
     return checkpoint["global_step"]
 
