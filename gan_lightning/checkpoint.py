@@ -98,7 +98,8 @@ def verify(config: DictConfig) -> int:
         if fixed and now.get(key) != was.get(key):
             raise InputError(
                 f"{key}={as_typed(now.get(key))}: the checkpoint has {as_typed(was.get(key))}; what can change: "
-                "callbacks, logger, metrics, data.root, and trainer but for devices, num_nodes and accumulate_grad_batches"
+                "callbacks, logger, metrics, data.root, and trainer but for devices, num_nodes and "
+                "accumulate_grad_batches"
             )
     return checkpoint["global_step"]
 
