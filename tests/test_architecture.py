@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gan_lightning"
-DOORS = {"train", "evaluate", "sample", "classifier"}
+DOORS = {"train", "evaluate", "sample", "export", "classifier"}
 CONFIGURATION = {"config", "rules", "doors", "checkpoint", "sweep"}
 KNOW_HYDRA = DOORS | CONFIGURATION
 MODULES = {str(p.relative_to(PACKAGE).with_suffix("")).replace("/", "."): p for p in PACKAGE.rglob("*.py")}

@@ -6,13 +6,14 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
 
 from gan_lightning.checkpoint import load
 from gan_lightning.data.images import to_pixels
-from gan_lightning.sampling import draw
+from gan_lightning.sampling import draw, show
 from tests.helpers import ROOT, SMALL, call
 
 README = (ROOT / "README.md").read_text()
@@ -56,6 +57,17 @@ def test_sample_makes_the_papers_figures(run: Path, tmp_path: Path) -> None:
             assert picture.size == size
 
 
+def test_export_gives_the_networks_own_images(run: Path, tmp_path: Path) -> None:
+    done = call("-m", "gan_lightning.export", checkpoint(run), "out=a/generator.onnx", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a/generator.onnx\n", "")
+    session = onnxruntime.InferenceSession(tmp_path / "a" / "generator.onnx")
+    gan = load(run / "checkpoints" / "last.ckpt")
+    for n in (1, 7):  # neither is the number that it was exported with
+        latents = gan.latent(n)
+        (images,) = session.run(["images"], {"latents": latents.numpy()})
+        assert torch.allclose(torch.from_numpy(images), show(gan, latents), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("door", "argument", "line"),
     [
@@ -69,6 +81,7 @@ def test_sample_makes_the_papers_figures(run: Path, tmp_path: Path) -> None:
             f"out={ROOT}/Makefile",
             f"out={ROOT}/Makefile: a file; a name without an ending stands for a folder",
         ),
+        ("export", "out=generator.pt", "out=generator.pt: must end in .onnx"),
         ("evaluate", "out=figures.txt", "out=figures.txt: must end in .json"),
         ("evaluate", "metrics=unheard", "metrics=unheard: no such choice; allowed: default"),
     ],
