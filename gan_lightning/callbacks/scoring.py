@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pytorch_lightning import Callback, Trainer
+from torch import Tensor
 from torchmetrics import Metric
 
 from gan_lightning.callbacks.scalars import log
@@ -36,16 +37,18 @@ class Scoring(Callback):
     ) -> None:
         self.metrics = {name: metric for name, metric in metrics.items() if metric and name not in skip}
         self.num_images, self.num_real, self.seed = num_images, num_real, seed
+        self.real: list[Tensor] = []  # kept, and with them their features
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Score and log."""
         figures: dict[str, float] = {}
         if trainer.is_global_zero:
             data, device = trainer.datamodule, pl_module.device
+            self.real = self.real or list(normalised(data.val.images[: self.num_real], device))
             figures = score(
                 self.metrics,
                 fake=draw(pl_module, self.num_images, seed=self.seed),
-                real=normalised(data.val.images[: self.num_real], device),
+                real=self.real,
                 validation=normalise(data.val.images.to(device)),
                 train=lambda: normalised(data.train.images, device),
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from gan_lightning.errors import InputError
 from gan_lightning.networks.classifier import Classifier
@@ -17,7 +18,7 @@ FOLDER = Path(__file__).parent
 class Features(nn.Module):
     """A frozen classifier that turns images (N, C, H, W) in [-1, 1] into features (N, num_features).
 
-    The last result is kept, so that several metrics that are given the same tensor share one pass.
+    A result is kept for as long as its images are, so that all who are given one tensor share one pass.
 
     Args:
         classifier: Has ``features``, ``head`` and ``num_features``.
@@ -27,7 +28,7 @@ class Features(nn.Module):
         super().__init__()
         self.classifier = classifier.eval().requires_grad_(False)
         self.num_features = classifier.num_features
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._seen: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def train(self, mode: bool = True) -> "Features":
         """Stay in evaluation mode."""
@@ -36,9 +37,9 @@ class Features(nn.Module):
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         """Give the features (N, num_features)."""
-        if self._last is None or self._last[0] is not images:
-            self._last = images, torch.cat([self.classifier.features(part) for part in images.split(500)])
-        return self._last[1]
+        if images not in self._seen:  # parts of 100 stay in a processor's cache
+            self._seen[images] = torch.cat([self.classifier.features(part) for part in images.split(100)])
+        return self._seen[images]
 
     @torch.inference_mode()
     def classify(self, images: Tensor) -> Tensor:

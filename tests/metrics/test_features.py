@@ -47,9 +47,19 @@ def test_metrics_share_one_pass(features: Features) -> None:
     hook = features.classifier.features.register_forward_hook(lambda *_: passes.append(1))
     metrics = {"a": PrecisionRecall(features=features, k=1), "b": Modes(features=features, num_classes=10)}
     images = [torch.rand(9, 1, 28, 28) for _ in range(2)]
-    score(metrics, fake=images[:1], real=images[1:], validation=images[0], train=list)
+    for _ in range(2):  # the second time, all is known
+        score(metrics, fake=images[:1], real=images[1:], validation=images[0], train=list)
     hook.remove()
     assert len(passes) == 2
+
+
+def test_what_is_gone_is_forgotten(features: Features) -> None:
+    images = torch.rand(2, 1, 28, 28)
+    features(images)
+    assert images in features._seen
+    before = len(features._seen)
+    del images
+    assert len(features._seen) == before - 1
 
 
 def test_stays_frozen(features: Features) -> None:
