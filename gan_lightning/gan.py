@@ -127,7 +127,7 @@ class GAN(LightningModule):
         """Give the discriminator's penalty, a scalar; 0 in the steps that a lazy one leaves out."""
         if self.penalty is None or self.global_step % getattr(self.penalty, "every_n_steps", 1):
             return 0.0
-        return self.penalty(self.discriminator, real, fake)
+        return self.penalty(self.discriminator.forward, real, fake)  # eager: a compiled one has no double backward
 
     def update_generator(self, real: Tensor, fakes: Iterable[Tensor]) -> dict[str, Tensor]:
         """Descend the stochastic gradient of 1/m Σ log(1 - D(G(z))), or its stand-in, in G's parameters."""

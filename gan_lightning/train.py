@@ -3,6 +3,8 @@
 import ctypes
 import json
 import logging
+import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -70,6 +72,8 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     pl.seed_everything(config.seed, workers=True, verbose=False)
 
     gan: GAN = instantiate(config.gan, _convert_="all")
+    if config.compile:
+        compile_networks(gan)
     gan.save_hyperparameters({"config": plain(config), "overrides": overrides}, logger=False)
     shape = config.model.get("image_shape")
     data = instantiate(config.data, minibatches_per_step=gan.minibatches_per_step, image_shape=shape, _convert_="all")
@@ -121,6 +125,21 @@ def keep_freed_memory() -> None:
     if mallopt:
         mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: only blocks larger than this, its maximum, are mapped one by one
         mallopt(-1, 2**30)  # M_TRIM_THRESHOLD: this much may lie free
+
+
+def compile_networks(gan: "GAN") -> None:
+    """Put both networks through ``torch.compile``, in place, so that weights keep their names.
+
+    Raises:
+        InputError: If there is no C++ compiler, which a CPU needs for that.
+    """
+    import torch
+
+    compilers = (os.environ.get("CXX"), "g++", "clang++", "cl")
+    if not torch.accelerator.is_available() and not any(name and shutil.which(name) for name in compilers):
+        raise InputError("compile=true: needs a C++ compiler, such as g++, and this machine has none")
+    for network in (gan.generator, gan.discriminator):
+        network.compile(dynamic=False)
 
 
 def make_logger(config: DictConfig, run: Path, step: int) -> Any:

@@ -160,6 +160,7 @@ def test_seeds_decide(run: Path, tmp_path: Path) -> None:
         ("callbacks.checkpoints=null",),
         ("trainer.fast_dev_run=true",),
         ("optimizer=sgd", "optimizer/scheduler=cosine", "loss=non_saturating"),
+        pytest.param(("compile=true", "penalty=r1"), marks=pytest.mark.slow),
         ("optimizer.generator.lr=1e-3", "optimizer.discriminator.lr=1e-4"),
     ],
 )
