@@ -17,7 +17,10 @@ from gan_lightning.gan import GAN
 FIXED = ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data")  # what a resumed run cannot change
 FIXED_OF_TRAINER = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")  # they set a step's size
 LENGTHS = ("trainer.max_steps", "trainer.max_epochs")
-FREE = ("data.root", "optimizer.generator.fused", "optimizer.discriminator.fused")  # but for these
+FREE = (  # but for these
+    *("data.root", "data.device", "data.in_memory", "data.num_workers"),
+    *("optimizer.generator.fused", "optimizer.discriminator.fused"),
+)
 
 
 def read(path: Path | str) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def verify(config: DictConfig) -> int:
         if fixed and now.get(key) != was.get(key):
             raise InputError(
                 f"{key}={as_typed(now.get(key))}: the checkpoint has {as_typed(was.get(key))}; what can change: "
-                "callbacks, logger, metrics, data.root, and trainer but for devices, num_nodes and "
+                "callbacks, logger, metrics, where the data is, and trainer but for devices, num_nodes and "
                 "accumulate_grad_batches"
             )
     return checkpoint["global_step"]

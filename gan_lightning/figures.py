@@ -1,5 +1,6 @@
 """Pictures from tensors."""
 
+from collections.abc import Iterable
 from math import ceil, sqrt
 from pathlib import Path
 
@@ -17,12 +18,12 @@ def grid(pixels: Tensor, columns: int | None = None) -> Tensor:
     return make_grid(pixels, nrow=columns or ceil(sqrt(len(pixels))), padding=2)
 
 
-def beside_nearest(pixels: Tensor, train: Tensor, pairs: int = 4) -> Tensor:
+def beside_nearest(pixels: Tensor, train: Iterable[Tensor], pairs: int = 4) -> Tensor:
     """Draw each image with, on its right, the training image nearest to it (the paper's Figure 2).
 
     Args:
         pixels: Generated images (N, C, H, W), uint8.
-        train: Training images (M, C, H, W), uint8.
+        train: Training images, (M, C, H, W) at a time, uint8.
         pairs: In a row.
 
     Returns:
@@ -31,7 +32,7 @@ def beside_nearest(pixels: Tensor, train: Tensor, pairs: int = 4) -> Tensor:
     images = pixels.flatten(1).float()
     best = torch.full((len(pixels),), torch.inf, device=pixels.device)
     nearest = pixels.clone()
-    for part in train.split(10_000):
+    for part in train:
         squares, which = squared_distances(images, part.flatten(1).to(images)).min(1)
         closer = squares < best
         best[closer] = squares[closer]

@@ -30,13 +30,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-RULES: dict[str, Rule] = {  # by the last part of a key
+RULES: dict[str, Rule] = {  # by a key or its last part
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "accumulate_grad_batches": number(1),
     "batch_norm_eps": number(0),
     "batch_size": number(2),  # the article's generator has BatchNorm
     "betas": (lambda value: is_number(value) and 0 <= value < 1, "at least 0 and below 1"),
     "check_val_every_n_epoch": (lambda value: False, "null: trainer.val_check_interval counts steps"),
+    "data.device": one_of("auto", "cpu"),
     "devices": (
         lambda value: value == "auto" or (isinstance(value, int) and (value >= 1 or value == -1)),
         "how many, at least 1; auto or -1: all; or a list of them",
@@ -60,6 +61,7 @@ RULES: dict[str, Rule] = {  # by the last part of a key
     "momentum": number(0, 1),
     "monitor_mode": one_of("min", "max"),
     "num_images": number(1),
+    "num_workers": number(0),
     "num_sanity_val_steps": (lambda value: value == 0, "0: there is no rehearsal"),
     "num_nodes": number(1),
     "num_real": number(1),
@@ -151,5 +153,6 @@ def wrong_type(value: Any, default: Any) -> str | None:
 
 def breaks_rule(key: str, value: Any) -> str | None:
     """Say what is allowed when a value breaks the rule for its key."""
-    passes, words = RULES.get(key.rpartition(".")[2].partition("[")[0], (lambda _: True, ""))
+    last = key.rpartition(".")[2].partition("[")[0]
+    passes, words = RULES.get(key) or RULES.get(last) or (lambda _: True, "")
     return None if passes(value) else words

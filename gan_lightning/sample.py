@@ -57,7 +57,7 @@ def figures_of_the_paper(config: DictConfig, gan: "GAN", out: Path) -> None:
         data.prepare_data()
         data.setup()
         samples = torch.cat([to_pixels(images).cpu() for images in draw(gan, config.num_images, seed=config.seed)])
-        picture = figures.beside_nearest(samples, data.train.images)
+        picture = figures.beside_nearest(samples, data.train.parts())
     else:
         steps = 12
         picture = figures.grid(to_pixels(walk(gan, config.num_images, steps=steps, seed=config.seed)), steps)

@@ -75,7 +75,7 @@ def evaluate(
     gan.eval()
     figures = {}
     for split, images in (("validation", data.val), ("test", data.test)):
-        batches = list(zip(normalised(images.images, gan.device), images.labels.split(BATCH), strict=True))
+        batches = list(zip(normalised(images.parts(BATCH), gan.device), images.labels.split(BATCH), strict=True))
         sums: dict[str, float] = {}
         with torch.inference_mode():
             for i, batch in enumerate(batches):
@@ -86,14 +86,14 @@ def evaluate(
             fake=draw(gan, num_images, seed=seed),
             real=(real for real, _ in batches),
             validation=normalise(data.val.images.to(gan.device)),
-            train=lambda: normalised(data.train.images, gan.device),
+            train=lambda: normalised(data.train.parts(BATCH), gan.device),
         )
     return figures
 
 
-def normalised(pixels: Tensor, device: torch.device) -> Iterator[Tensor]:
-    """Yield bytes (N, C, H, W) as batches of images in [-1, 1] on a device."""
-    return (normalise(part.to(device)) for part in pixels.split(BATCH))
+def normalised(parts: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Turn batches of bytes (N, C, H, W) into batches of images in [-1, 1] on a device."""
+    return (normalise(part.to(device)) for part in parts)
 
 
 def flatten(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -100,7 +100,7 @@ def test_possible_values_pass(lr: float, batch_size: int, seed: int) -> None:
     ("argument", "line"),
     [
         ("trainer.max_step=1", "trainer.max_step=1: no such key; trainer has max_steps"),
-        ("colour=red", "colour=red: no such key; the top has seed, k, checkpoint"),
+        ("colour=red", "colour=red: no such key; the top has seed, k, compile, checkpoint"),
         ("model=unheard", "model=unheard: no such choice; allowed: goodfellow2014, mlp, mlp_1d"),
         (
             "optimizer/scheduler=x",
@@ -136,7 +136,7 @@ def test_help_lists_groups_and_needs_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0
     for word in (
         "loss: minimax, non_saturating, relativistic",
-        "data: fashion_mnist, gaussian, kmnist, mnist",
+        "data: fashion_mnist, folder, gaussian, kmnist, mnist",
         "optimizer.lr=1e-4,2e-4",
     ):
         assert word in done.stdout

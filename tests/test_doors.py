@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_lightning import sampling
 from gan_lightning.checkpoint import load
 from gan_lightning.data.images import to_pixels
-from gan_lightning.sampling import draw, show
+from gan_lightning.sampling import draw
 from tests.helpers import ROOT, SMALL, call
 
 README = (ROOT / "README.md").read_text()
@@ -65,7 +66,7 @@ def test_export_gives_the_networks_own_images(run: Path, tmp_path: Path) -> None
     for n in (1, 7):  # neither is the number that it was exported with
         latents = gan.latent(n)
         (images,) = session.run(["images"], {"latents": latents.numpy()})
-        assert torch.allclose(torch.from_numpy(images), show(gan, latents), atol=1e-5)
+        assert torch.allclose(torch.from_numpy(images), sampling.show(gan, latents), atol=1e-5)
 
 
 @pytest.mark.parametrize(

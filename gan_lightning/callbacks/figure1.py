@@ -47,7 +47,7 @@ class Figure1(Callback):
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Draw all moments side by side."""
-        data = normalise(trainer.datamodule.train.images).flatten()
+        data = torch.cat([normalise(part.cpu()) for part in trainer.datamodule.train.parts()]).flatten()
         figure = plot(self.moments, density(data))
         figure.savefig(Path(trainer.default_root_dir) / "figure1.png", dpi=100)
         for logger in trainer.loggers:

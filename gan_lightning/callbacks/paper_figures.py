@@ -31,7 +31,7 @@ class PaperFigures(Callback):
         steps = 12
         walks = to_pixels(sampling.walk(pl_module, 8, steps=steps, seed=self.seed))
         for tag, name, picture in (
-            ("figures/nearest", "figure2.png", figures.beside_nearest(samples, trainer.datamodule.train.images)),
+            ("figures/nearest", "figure2.png", figures.beside_nearest(samples, trainer.datamodule.train.parts())),
             ("figures/walk", "figure3.png", figures.grid(walks, steps)),
         ):
             figures.save(picture, Path(trainer.default_root_dir) / name, scale=2)

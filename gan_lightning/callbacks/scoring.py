@@ -10,7 +10,7 @@ from gan_lightning.callbacks.scalars import log
 from gan_lightning.data.images import normalise
 from gan_lightning.gan import GAN
 from gan_lightning.sampling import draw
-from gan_lightning.scoring import normalised, score
+from gan_lightning.scoring import BATCH, normalised, score
 
 
 class Scoring(Callback):
@@ -44,13 +44,13 @@ class Scoring(Callback):
         figures: dict[str, float] = {}
         if trainer.is_global_zero:
             data, device = trainer.datamodule, pl_module.device
-            self.real = self.real or list(normalised(data.val.images[: self.num_real], device))
+            self.real = self.real or list(normalised(data.val.images[: self.num_real].split(BATCH), device))
             figures = score(
                 self.metrics,
                 fake=draw(pl_module, self.num_images, seed=self.seed),
                 real=self.real,
                 validation=normalise(data.val.images.to(device)),
-                train=lambda: normalised(data.train.images, device),
+                train=lambda: normalised(data.train.parts(), device),
             )
         figures = trainer.strategy.broadcast(figures)
         pl_module.log_dict(figures, logger=False, sync_dist=True)

@@ -1,5 +1,6 @@
 """A generator that begins with the mean image."""
 
+import torch
 from pytorch_lightning import Callback, Trainer
 
 from gan_lightning.data.images import normalise
@@ -16,7 +17,8 @@ class StartFromMean(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Set them."""
         if trainer.global_step == 0:
-            mean = normalise(trainer.datamodule.train.images).mean(0).to(pl_module.device)
+            sums = [normalise(part).sum(0) for part in trainer.datamodule.train.parts()]
+            mean = (torch.stack(sums).sum(0) / len(trainer.datamodule.train)).to(pl_module.device)
             if not hasattr(pl_module.generator, "start_from_mean"):
                 raise InputError("callbacks.start_from_mean: this generator cannot; callbacks.start_from_mean=null")
             for network in filter(None, (pl_module.generator, pl_module.average and pl_module.average.network)):

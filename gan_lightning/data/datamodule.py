@@ -10,12 +10,12 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gan_lightning.data.images import InMemoryImages, ShuffledBatches, normalise
+from gan_lightning.data.images import InMemoryImages, ShuffledBatches, StreamedImages, normalise
 from gan_lightning.errors import InputError
 
 
 class ImageDataModule(LightningDataModule):
-    """Serve an image data set from memory: bytes on the way, floats in [-1, 1] on the device.
+    """Serve an image data set: bytes on the way, floats in [-1, 1] on the device.
 
     The last ``val_size`` images of the official training set are for validation, as in the paper's own code; the
     official test set stays apart.
@@ -26,6 +26,9 @@ class ImageDataModule(LightningDataModule):
         batch_size: Real images in a minibatch, on each device.
         val_size: Images held out of the training set.
         seed: Fixes the order of the training images.
+        device: Where the training images stay: "cpu", or "auto": on the accelerator, if half of its memory holds them.
+        in_memory: False: the training images are read from their source as they are needed.
+        num_workers: Processes that read them, if they are not in memory; 0: none but this one.
         minibatches_per_step: How many minibatches a training step takes at once.
         image_shape: (C, H, W) that the images must have; None: any.
         eval_batch_size: Images in a batch of validation or test data.
@@ -35,7 +38,7 @@ class ImageDataModule(LightningDataModule):
             one training step needs more images than there are.
     """
 
-    train: InMemoryImages
+    train: InMemoryImages | StreamedImages
     val: InMemoryImages
     test: InMemoryImages
 
@@ -47,6 +50,9 @@ class ImageDataModule(LightningDataModule):
         batch_size: int,
         val_size: int,
         seed: int,
+        device: str = "auto",
+        in_memory: bool = True,
+        num_workers: int = 2,
         minibatches_per_step: int = 1,
         image_shape: Sequence[int] | None = None,
         eval_batch_size: int = 1000,
@@ -54,6 +60,7 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         self.dataset, self.root = dataset, root
         self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
+        self.device, self.in_memory, self.num_workers = device, in_memory, num_workers
         self.minibatches_per_step, self.image_shape = minibatches_per_step, image_shape
         self.eval_batch_size = eval_batch_size
 
@@ -73,15 +80,22 @@ class ImageDataModule(LightningDataModule):
         """Load and split, once."""
         if hasattr(self, "test"):
             return
-        official = InMemoryImages.of(self.dataset(self.root, train=True, download=False))
-        found = list(official.images.shape[1:])
+        source = self.dataset(self.root, train=True, download=False)
+        cut = len(source) - self.val_size
+        if cut < 1:
+            raise InputError(f"data.val_size={self.val_size}: allowed: at most {len(source) - 1}")
+        if self.in_memory:
+            official = InMemoryImages.of(source)
+            self.train, self.val = InMemoryImages(*official[:cut]), InMemoryImages(*official[cut:])
+        else:
+            self.train = StreamedImages(source, cut)
+            self.val = InMemoryImages(*StreamedImages(source, len(source))[torch.arange(cut, len(source))])
+        found = list(self.val.images.shape[1:])
         if self.image_shape and list(self.image_shape) != found:
             raise InputError(f"model.image_shape={list(self.image_shape)}: the data set's images have {found}")
-        cut = len(official) - self.val_size
-        if cut < 1:
-            raise InputError(f"data.val_size={self.val_size}: allowed: at most {len(official) - 1}")
-        self.train, self.val = InMemoryImages(*official[:cut]), InMemoryImages(*official[cut:])
         self.test = InMemoryImages.of(self.dataset(self.root, train=False, download=False))
+        if self.device == "auto" and self.trainer and isinstance(self.train, InMemoryImages):
+            self.train = self.train.to(self.trainer.strategy.root_device)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches, each of one training step's minibatches."""
@@ -99,7 +113,10 @@ class ImageDataModule(LightningDataModule):
                 f"data.batch_size={self.batch_size}: allowed: at most {len(self.train) // times}: a step takes "
                 f"{times} minibatches on all devices and the training set has {len(self.train)} images"
             )
-        return DataLoader(self.train, sampler=sampler, batch_size=None)
+        workers = 0 if self.in_memory else self.num_workers
+        return DataLoader(
+            self.train, sampler=sampler, batch_size=None, num_workers=workers, persistent_workers=workers > 0
+        )
 
     def val_dataloader(self) -> DataLoader:
         """The validation images in their order."""

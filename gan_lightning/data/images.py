@@ -22,7 +22,7 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
-    """Labelled images kept as bytes, indexed by one number or by a tensor of many.
+    """Labelled images kept as bytes, on any device, indexed by one number or by a tensor of many.
 
     Args:
         images: (N, C, H, W), uint8.
@@ -37,14 +37,48 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
         """Read a whole torchvision-style data set: PIL images of one size, with whole numbers for labels."""
         if isinstance(getattr(dataset, "data", None), Tensor) and dataset.data.ndim == 3:  # MNIST and its kin
             return cls(dataset.data.unsqueeze(1), dataset.targets)
-        images, labels = zip(*((pil_to_tensor(image), label) for image, label in dataset), strict=True)
-        return cls(torch.stack(images), torch.tensor(labels))
+        return cls(*StreamedImages(dataset, len(dataset))[torch.arange(len(dataset))])
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int | Tensor | slice) -> tuple[Tensor, Tensor]:
+        if isinstance(index, Tensor):
+            index = index.to(self.images.device)
         return self.images[index], self.labels[index]
+
+    def to(self, device: torch.device) -> "InMemoryImages":
+        """Move to a device, unless that takes more than half of its free memory."""
+        if device.type == "cuda" and self.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+            return self
+        return InMemoryImages(self.images.to(device), self.labels.to(device))
+
+    def parts(self, size: int = 1000) -> Iterator[Tensor]:
+        """Yield all images in order, (size, C, H, W) at a time."""
+        yield from self.images.split(size)
+
+
+class StreamedImages(Dataset[tuple[Tensor, Tensor]]):
+    """Labelled images read from their source each time, indexed by a tensor of many; for more than memory holds.
+
+    Args:
+        dataset: Gives PIL images of one size, with whole numbers for labels.
+        size: How many of its images, from the first on.
+    """
+
+    def __init__(self, dataset: Any, size: int) -> None:
+        self.dataset, self.size = dataset, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = zip(*(self.dataset[i] for i in index.tolist()), strict=True)
+        return torch.stack([pil_to_tensor(image) for image in images]), torch.tensor(labels)
+
+    def parts(self, size: int = 1000) -> Iterator[Tensor]:
+        """Yield all images in order, (size, C, H, W) at a time."""
+        yield from (self[index][0] for index in torch.arange(self.size).split(size))
 
 
 class ShuffledBatches(Sampler[Tensor]):

@@ -1,17 +1,19 @@
 import gzip
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from hydra.utils import instantiate
+from PIL import Image
 from torchvision.datasets import MNIST, FakeData
 
 from gan_lightning.config import compose
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError
-from tests.helpers import ROOT
+from tests.helpers import ROOT, same
 
 
 def test_split_is_the_papers(mnist: ImageDataModule) -> None:
@@ -108,3 +110,41 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
     data.setup()
     with pytest.raises(InputError, match=r"data.batch_size=9: allowed: at most 5"):
         data.train_dataloader()
+
+
+def folder(root: Path) -> Path:
+    """Write grey squares, light ones of class a and dark ones of class b, 30 x 32 pixels."""
+    for part in ("train", "test"):
+        for name, light in (("a", 200), ("b", 20)):
+            (root / part / name).mkdir(parents=True)
+            for i in range(20):
+                Image.new("RGB", (30, 32), (light + i,) * 3).save(root / part / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_folder_is_streamed_as_if_it_were_held(tmp_path: Path, num_workers: int) -> None:
+    typed = ["data=folder", f"data.root={folder(tmp_path)}", "data.val_size=10", "data.batch_size=8"]
+
+    def batches(*more: str) -> list[Any]:
+        data = instantiate(compose("train", [*typed, *more]).data, _convert_="all")
+        data.prepare_data()
+        data.setup()
+        assert set(data.val.labels.tolist()) == {0, 1}
+        return list(data.train_dataloader())
+
+    streamed = batches(f"data.num_workers={num_workers}")
+    assert [images.shape for images, _ in streamed] == [(8, 1, 28, 28)] * 3
+    assert same(streamed, batches("data.in_memory=true"))
+    assert all(((images[:, 0, 0, 0] < 100) == labels.bool()).all() for images, labels in streamed)
+
+
+def test_training_images_live_on_the_accelerator(mnist: ImageDataModule) -> None:
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    for device, where in (("auto", "meta"), ("cpu", "cpu")):
+        data = ImageDataModule(dataset=MNIST, root=mnist.root, batch_size=64, val_size=10_000, seed=0, device=device)
+        data.trainer = SimpleNamespace(strategy=strategy, global_step=0, global_rank=0, world_size=1)  # type: ignore[assignment]
+        data.setup()
+        images, _ = next(iter(data.train_dataloader()))
+        assert images.device.type == where
+        assert data.val.images.device.type == "cpu"

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.datasets import FakeData
 
-from gan_lightning.data.images import InMemoryImages, ShuffledBatches, normalise, to_pixels
+from gan_lightning.data.images import InMemoryImages, ShuffledBatches, StreamedImages, normalise, to_pixels
+from tests.helpers import same
 
 
 def test_pixels_survive_normalisation() -> None:
@@ -83,3 +84,18 @@ def test_a_batch_larger_than_the_data_never_fills() -> None:
 def test_seed_zero_counts(seed: int) -> None:
     a, b = (torch.cat(list(ShuffledBatches(size=50, batch_size=5, seed=seed))) for _ in range(2))
     assert torch.equal(a, b)
+
+
+def test_what_is_streamed_is_what_memory_would_hold() -> None:
+    source = FakeData(size=25, image_size=(3, 8, 6), num_classes=4)
+    held, streamed = InMemoryImages.of(source), StreamedImages(source, 20)
+    assert len(streamed) == 20
+    index = torch.tensor([19, 3, 3])
+    assert same(held[index], streamed[index])
+    assert torch.equal(torch.cat(list(streamed.parts(7))), held.images[:20])
+
+
+def test_images_on_a_device_are_indexed_there() -> None:
+    held = InMemoryImages.of(FakeData(size=5, image_size=(3, 8, 6))).to(torch.device("meta"))
+    images, labels = held[torch.tensor([1, 2])]
+    assert (images.device.type, labels.device.type, images.shape) == ("meta", "meta", (2, 3, 8, 6))
