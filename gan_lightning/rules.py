@@ -55,6 +55,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "limit_train_batches": (lambda value: is_number(value) and value > 0, "above 0"),
     "log_every_n_steps": number(1),
     "lr": number(0),
+    "matmul_precision": one_of("highest", "high", "medium"),
     "max_epochs": (lambda value: is_number(value) and (value == -1 or value >= 1), "at least 1, or -1: no end"),
     "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
     "max_time": (lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),

@@ -59,6 +59,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         step: Where the run goes on from; 0 for a new one.
     """
     import pytorch_lightning as pl
+    import torch
     from pytorch_lightning.callbacks import Timer
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -69,6 +70,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     keep_freed_memory()
     leave_out_featureless(config)
     choose_precision(config)
+    torch.set_float32_matmul_precision(config.matmul_precision)
     pl.seed_everything(config.seed, workers=True, verbose=False)
 
     gan: GAN = instantiate(config.gan, _convert_="all")

@@ -61,6 +61,8 @@ from tests.helpers import ROOT, call
             "trainer.check_val_every_n_epoch=1: allowed: null: trainer.val_check_interval counts steps",
         ),
         ("trainer.max_time=2s", "trainer.max_time=2s: allowed: DD:HH:MM:SS"),
+        ("data.device=warp", "data.device=warp: allowed: auto, cpu"),
+        ("matmul_precision=low", "matmul_precision=low: allowed: highest, high, medium"),
         ("gan.k=5", "gan: it repeats other keys, such as k and model; change those"),
         ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
     ],

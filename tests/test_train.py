@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -167,6 +168,13 @@ def test_seeds_decide(run: Path, tmp_path: Path) -> None:
 def test_what_can_be_configured(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     run = helpers.run(tmp_path / "run", *overrides)
     assert json.loads((run / "metrics.json").read_text())["train_seconds"] > 0
+
+
+def test_products_on_a_gpu_can_be_in_tf32(tmp_path: Path) -> None:
+    before = torch.get_float32_matmul_precision()
+    helpers.run(tmp_path / "run", "matmul_precision=high", "trainer.fast_dev_run=true")
+    assert torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision(before)
 
 
 def test_max_epochs_alone_sets_the_length(tmp_path: Path) -> None:
