@@ -1,0 +1,282 @@
+"""Where the time goes: ``make bench``. Writes bench.md, bench.json and bench.png into ``outputs/bench``.
+
+What is compared takes turns within one process, so that the ratios hold when the machine's speed drifts. A ratio is
+the median of the rounds' own ratios.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks import loops
+from gan_lightning.data.images import normalise
+from gan_lightning.metrics.parzen import ParzenWindow
+from gan_lightning.sampling import draw
+from gan_lightning.train import keep_freed_memory, quiet
+
+Contest = Mapping[str, Callable[[], float]]
+Row = dict[str, str | float]
+
+
+def seconds(work: Callable[[], object], repeats: int = 1) -> float:
+    """Time some work, the mean of a few."""
+    since = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - since) / repeats
+
+
+def hold(title: str, contest: Contest, *, base: str, rounds: int, unit: str = "images/s") -> list[Row]:
+    """Let contestants take turns; give each one's median, spread, and ratio to ``base``."""
+    values: dict[str, list[float]] = {name: [] for name in contest}
+    for _ in range(rounds):
+        for name, measure in contest.items():
+            values[name].append(measure())
+    rows: list[Row] = []
+    for name, found in values.items():
+        ratios = [a / b for a, b in zip(found, values[base], strict=True)]
+        rows.append(
+            {
+                "what": title,
+                "who": name,
+                "unit": unit,
+                "median": statistics.median(found),
+                "min": min(found),
+                "max": max(found),
+                "ratio": statistics.median(ratios),
+                "ratio_min": min(ratios),
+                "ratio_max": max(ratios),
+                "to": base,
+            }
+        )
+        print(markdown(rows[-1]), flush=True)
+    return rows
+
+
+def markdown(row: Row) -> str:
+    """Write a row of the table."""
+    numbers = (f"{row[key]:,.4g}" if float(row[key]) < 1000 else f"{row[key]:,.0f}" for key in ("median", "min", "max"))
+    ratio = f"{row['ratio']:.3g} ({row['ratio_min']:.3g} to {row['ratio_max']:.3g}) of {row['to']}"
+    return f"| {row['what']} | {row['who']} | {' | '.join(numbers)} | {row['unit']} | {ratio} |"
+
+
+def training(steps: int, batch_size: int, precision: str = "32-true") -> Contest:
+    """Pit the package against a loop by hand and the limit."""
+    typed = (f"data.batch_size={batch_size}", f"trainer.precision={precision}")
+    return {
+        "loop by hand": partial(loops.by_hand, steps, batch_size, precision),
+        "Trainer.fit, everything on": partial(loops.by_trainer, steps, *typed),
+        "matrix products alone": partial(loops.limit, steps, batch_size, precision),
+    }
+
+
+def data_path(batches: int) -> Contest:
+    """Pit the data module against torchvision's usual way, both up to floats in [-1, 1]."""
+    _, data = loops.build()
+    ours, theirs = data.train_dataloader(), loops.textbook_batches(64)
+
+    def rate(loader: object, finish: Callable[[Tensor, Tensor], object], n: int) -> float:
+        iterator = iter(loader)  # type: ignore[call-overload]
+        next(iterator)
+        return n * 64 / seconds(lambda: [finish(*next(iterator)) for _ in range(n)])
+
+    return {
+        "torchvision, PIL, DataLoader": lambda: rate(theirs, lambda images, labels: None, batches // 10),
+        "ImageDataModule": lambda: rate(ours, lambda *batch: data.on_after_batch_transfer(batch, 0), batches),
+    }
+
+
+def sampling() -> Contest:
+    """Pit drawing 10,000 images against the generator's matrix products."""
+    gan, _ = loops.build()
+    gan.eval()
+    weights = [m.weight.detach() for m in gan.generator.modules() if isinstance(m, torch.nn.Linear)]
+    inputs = [torch.randn(500, w.shape[1]) for w in weights]
+
+    def products() -> None:
+        for _ in range(20):
+            for x, w in zip(inputs, weights, strict=True):
+                torch.mm(x, w.T)
+
+    return {
+        "draw": lambda: 10_000 / seconds(lambda: [None for _ in draw(gan, 10_000, seed=0)]),
+        "matrix products alone": lambda: 10_000 / seconds(products),
+    }
+
+
+def parzen() -> Contest:
+    """Pit the log-likelihood of 10,000 images under 10,000 windows against its matrix product."""
+    _, data = loops.build()
+    centres, real = (normalise(next(split.parts(10_000))) for split in (data.train, data.test))
+    window = ParzenWindow(num_validation=1)
+    window.update(centres, real=False)
+    window.update(real, real=True)
+    window.sigma = 0.1668
+    a, b = real.flatten(1), centres.flatten(1).T
+
+    def evaluate() -> None:
+        window._computed = None  # torchmetrics keeps what it computed
+        window.compute()
+
+    return {
+        "ParzenWindow": lambda: 10_000 / seconds(evaluate),
+        "matrix product alone": lambda: 10_000 / seconds(lambda: [torch.mm(x, b) for x in a.split(500)]),
+    }
+
+
+FIRST_STEP = """
+import os, time
+from pytorch_lightning import Callback
+class FirstStep(Callback):
+    def on_train_batch_end(self, *_):
+        os._exit(0)
+"""
+TRAIN = "import runpy, sys; sys.argv[1:] = {}; runpy.run_module('gan_lightning.train', run_name='__main__')"
+BARE = "import torch, pytorch_lightning"
+LOADED = """
+import torch, pytorch_lightning
+from benchmarks.loops import build
+gan, data = build()
+"""
+
+
+def child(code: str, folder: Path) -> tuple[float, float]:
+    """Run Python code in a process of its own; give seconds and the peak of its memory in MiB."""
+    since = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(folder)])}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"the measured process failed:\n{code}")
+    return time.perf_counter() - since, usage.ru_maxrss / 1024
+
+
+def processes(folder: Path) -> tuple[Contest, Contest]:
+    """Pit a run's start and its memory against bare imports."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "first_step.py").write_text(FIRST_STEP)
+    run = f"hydra.run.dir={folder}/run"
+    to_first_step = TRAIN.format([run, "+callbacks.first._target_=first_step.FirstStep"])
+    whole = TRAIN.format([run, "trainer.max_steps=400", "trainer.val_check_interval=200"])
+    return (
+        {
+            "bare import of torch and pytorch_lightning": lambda: child(BARE, folder)[0],
+            "launch to first step": lambda: child(to_first_step, folder)[0],
+        },
+        {
+            "bare import, data set, networks": lambda: child(LOADED, folder)[1],
+            "default run": lambda: child(whole, folder)[1],
+        },
+    )
+
+
+def scaling(steps: int) -> dict[str, dict[str, float]]:
+    """Give images a second of ``Trainer.fit`` without validation's figures, as one thing at a time changes."""
+    plain = ("callbacks.scoring=null", "callbacks.paper_figures=null")
+    changes: dict[str, dict[float, list[str]]] = {
+        "batch size": {n: [f"data.batch_size={n}"] for n in (16, 32, 64, 128, 256, 512)},
+        "k": {n: [f"k={n}"] for n in (1, 2, 4)},
+        "width, relative": {
+            w: [
+                f"model.generator.widths=[{','.join(str(int(w * n)) for n in (128, 256, 512, 1024))}]",
+                f"model.discriminator.widths=[{','.join(str(int(w * n)) for n in (512, 256))}]",
+            ]
+            for w in (0.5, 1, 2)
+        },
+        "training images": {n: [f"data.val_size={60_000 - n}"] for n in (5_000, 20_000, 50_000)},
+    }
+    return {
+        what: {str(n): loops.by_trainer(steps, *typed, *plain) for n, typed in values.items()}
+        for what, values in changes.items()
+    }
+
+
+def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) -> None:
+    """Draw the contests as bars, and how the rate changes."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 1 + len(curves), figsize=(5 * (1 + len(curves)), 4), layout="constrained")
+    step = [row for row in rows if row["what"] == "batch 64"]
+    axes[0].barh([str(row["who"]) for row in step], [float(row["median"]) for row in step])
+    axes[0].invert_yaxis()
+    axes[0].set_xlabel("images/s, batch 64")
+    for axis, (what, values) in zip(axes[1:], curves.items(), strict=True):
+        axis.plot(list(values), list(values.values()), "o-")
+        axis.set_ylim(0)
+        axis.set_xlabel(what)
+        axis.set_ylabel("images/s")
+    figure.savefig(out, dpi=100)
+
+
+def main() -> None:
+    """Measure all, print as it comes, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=3124)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
+    arguments = parser.parse_args()
+    steps, rounds, out = arguments.steps, arguments.rounds, arguments.out
+    torch.set_num_threads(torch.get_num_threads())  # and no other number from here on
+    torch.set_flush_denormal(True)
+    quiet()
+    keep_freed_memory()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    head = f"{processor()}, {torch.get_num_threads()} threads, {versions}, {rounds} rounds of {steps} steps"
+    print(f"{head}\n\n| what | | median | min | max | unit | ratio |\n| --- | --- | --- | --- | --- | --- | --- |")
+    rows: list[Row] = []
+    textbook = {"textbook script": partial(loops.textbook, steps // 4, 64)}
+    rows += hold("batch 64", {**training(steps, 64), **textbook}, base="loop by hand", rounds=rounds)
+    rows += hold("batch 256", training(steps // 4, 256), base="matrix products alone", rounds=rounds)
+    precisions: Contest = {
+        p: partial(loops.by_trainer, steps // 4, "data.batch_size=256", f"trainer.precision={p}")
+        for p in ("32-true", "bf16-mixed")
+    }
+    if bf16 := torch.cpu._is_avx512_bf16_supported():
+        rows += hold("batch 256, precision", precisions, base="32-true", rounds=rounds)
+    hand = partial(loops.by_hand, steps // 4, 64)
+    parts = {
+        "all": hand,
+        "Adam not fused": partial(hand, fused=False),
+        "two passes through G": partial(hand, shared=False),
+        "D sees real and fake in turn": partial(hand, joint=False),
+        "gradients of D's weights in G's half": partial(hand, frozen=False),
+        "compiled": partial(hand, compiled=True),
+        **({"bf16": partial(hand, precision="bf16-mixed")} if bf16 else {}),
+    }
+    rows += hold("loop by hand, one thing changed", parts, base="all", rounds=rounds)
+    rows += hold("data path", data_path(700), base="torchvision, PIL, DataLoader", rounds=rounds)
+    rows += hold("sampling", sampling(), base="matrix products alone", rounds=rounds)
+    rows += hold("Parzen window", parzen(), base="matrix product alone", rounds=rounds)
+    start, memory = processes(out)
+    rows += hold("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
+    rows += hold("peak memory", memory, base=next(iter(memory)), rounds=1, unit="MiB")
+    curves = scaling(steps // 8)
+    (out / "bench.json").write_text(json.dumps({"machine": head, "rows": rows, "curves": curves}, indent=2) + "\n")
+    (out / "bench.md").write_text(
+        f"{head}\n\n| what | | median | min | max | unit | ratio |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+        + "\n".join(markdown(row) for row in rows)
+        + "\n"
+    )
+    draw_chart(rows, curves, out / "bench.png")
+    print(f"\n{out}/bench.md, bench.json, bench.png")
+
+
+def processor() -> str:
+    """Name the processor."""
+    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return found[0].partition(": ")[2] if found else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The article's GAN trained four ways, for comparison: as a textbook does, by hand, by ``Trainer.fit``, and not at all.
+
+All give images a second. The loop by hand does what the package does, without any framework; the textbook's is a
+script as tutorials have it; the limit is the time of the step's matrix products alone.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import Timer
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy, softplus
+from torch.utils.data import DataLoader
+from torchvision.datasets import MNIST
+from torchvision.transforms import Compose, Normalize, ToTensor
+
+from gan_lightning import config
+from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.gan import GAN
+from gan_lightning.train import BY_THE_GAN, make_callbacks, make_logger
+
+ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
+
+
+def build(*overrides: str) -> tuple[GAN, ImageDataModule]:
+    """Build the article's GAN, and its data, set up."""
+    composed = config.compose("train", ["experiment=article", *overrides])
+    gan: GAN = instantiate(composed.gan, _convert_="all")
+    data: ImageDataModule = instantiate(composed.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
+    data.prepare_data()
+    data.setup()
+    return gan, data
+
+
+def autocast(precision: str) -> AbstractContextManager[None]:
+    """Compute in bf16 where that is safe, if the precision is ``bf16-mixed``."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
+
+
+def textbook_batches(batch_size: int) -> DataLoader:
+    """torchvision's MNIST with ToTensor and Normalize, through a DataLoader."""
+    images = MNIST(config.compose("train").data.root, transform=Compose([ToTensor(), Normalize(0.5, 0.5)]))
+    return DataLoader(images, batch_size, shuffle=True, drop_last=True)
+
+
+def textbook(steps: int, batch_size: int) -> float:
+    """Train as the usual script of one file: images through PIL, BCELoss on a sigmoid, plain Adam, losses printed."""
+    gan, _ = build()
+    generator, discriminator = gan.generator.train(), nn.Sequential(gan.discriminator.train(), nn.Sigmoid())
+    generator_optimizer = torch.optim.Adam(generator.parameters(), **ADAM)  # type: ignore[arg-type]
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), **ADAM)  # type: ignore[arg-type]
+    ones, zeros = torch.ones(batch_size, 1), torch.zeros(batch_size, 1)
+    loader, step = textbook_batches(batch_size), 0
+    since = time.perf_counter()
+    while step < steps:
+        for real, _ in loader:
+            generator_optimizer.zero_grad()
+            fake = generator(torch.randn(batch_size, 100))
+            generator_loss = binary_cross_entropy(discriminator(fake), ones)
+            generator_loss.backward()
+            generator_optimizer.step()
+            discriminator_optimizer.zero_grad()
+            real_loss = binary_cross_entropy(discriminator(real), ones)
+            fake_loss = binary_cross_entropy(discriminator(fake.detach()), zeros)
+            discriminator_loss = (real_loss + fake_loss) / 2
+            discriminator_loss.backward()
+            discriminator_optimizer.step()
+            f"{discriminator_loss.item()} {generator_loss.item()}"  # a script prints them
+            step += 1
+            if step == steps:
+                break
+    return steps * batch_size / (time.perf_counter() - since)
+
+
+def by_hand(
+    steps: int,
+    batch_size: int,
+    precision: str = "32-true",
+    *,
+    fused: bool = True,
+    shared: bool = True,
+    joint: bool = True,
+    frozen: bool = True,
+    compiled: bool = False,
+) -> float:
+    """Train by the package's mathematics without any framework, and log nothing.
+
+    Args:
+        steps: Generator updates.
+        batch_size: Real images in a minibatch.
+        precision: ``32-true`` or ``bf16-mixed``.
+        fused: Adam in one kernel.
+        shared: One pass through G serves both players.
+        joint: D sees real and generated images in one pass.
+        frozen: No gradients for D's weights in the generator's half.
+        compiled: Both networks through ``torch.compile``.
+    """
+    gan, data = build()
+    generator, discriminator = gan.generator.train(), gan.discriminator.train()
+    generator_optimizer = torch.optim.Adam(generator.parameters(), fused=fused, **ADAM)  # type: ignore[arg-type]
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), fused=fused, **ADAM)  # type: ignore[arg-type]
+    g, d = (torch.compile(generator), torch.compile(discriminator)) if compiled else (generator, discriminator)
+    (images,), batches = data.train.parts(len(data.train)), order(len(data.train), batch_size)
+
+    def step() -> None:
+        real = images[next(batches)].float().div_(127.5).sub_(1)
+        with autocast(precision):
+            fake = g(torch.randn(batch_size, 100))
+            if joint:
+                real_logits, fake_logits = d(torch.cat([real, fake.detach()])).chunk(2)
+            else:
+                real_logits, fake_logits = d(real), d(fake.detach())
+            loss = softplus(-real_logits).mean() + softplus(fake_logits).mean()
+        loss.backward()
+        discriminator_optimizer.step()
+        discriminator_optimizer.zero_grad()
+        discriminator.requires_grad_(not frozen)
+        with autocast(precision):
+            loss = -softplus(d(fake if shared else g(torch.randn(batch_size, 100)))).mean()
+        loss.backward()
+        discriminator.requires_grad_(True)
+        generator_optimizer.step()
+        generator_optimizer.zero_grad()
+        discriminator_optimizer.zero_grad()
+
+    for _ in range(5):  # warm up, compile
+        step()
+    since = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return steps * batch_size / (time.perf_counter() - since)
+
+
+def order(size: int, batch_size: int) -> Iterator[Tensor]:
+    """Yield the indices (batch_size,) of shuffled batches, for ever."""
+    while True:
+        yield from torch.randperm(size)[: size // batch_size * batch_size].split(batch_size)
+
+
+def by_trainer(steps: int, *overrides: str) -> float:
+    """Train as ``python -m gan_lightning.train experiment=article`` does, validation, checkpoint and all."""
+    composed = config.compose(
+        "train",
+        [
+            "experiment=article",
+            "trainer.accelerator=cpu",
+            f"trainer.max_steps={steps}",
+            f"trainer.val_check_interval={steps}",
+            *overrides,
+        ],
+    )
+    gan: GAN = instantiate(composed.gan, _convert_="all")
+    data = instantiate(composed.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
+    timer = Timer()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = instantiate(
+            {key: value for key, value in composed.trainer.items() if key not in (*BY_THE_GAN, "max_time")},
+            default_root_dir=folder,
+            logger=make_logger(composed, Path(folder), 0),
+            callbacks=[timer, *make_callbacks(composed)],
+            _convert_="all",
+        )
+        trainer.fit(gan, data)
+    return steps * data.batch_size * gan.k / timer.time_elapsed("train")
+
+
+def limit(steps: int, batch_size: int, precision: str = "32-true") -> float:
+    """Do the matrix products of a step, and nothing else.
+
+    G: forward, and backward by its weights and, but for the first layer, its inputs. D in its own half: the same on
+    real and generated images. D in G's half: forward, and backward by its inputs.
+    """
+    gan, _ = build()
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    products = []
+
+    def of(network: nn.Module, rows: int, *, by_weights: bool, by_first_inputs: bool) -> None:
+        for i, layer in enumerate(m for m in network.modules() if isinstance(m, nn.Linear)):
+            x = torch.randn(rows, layer.in_features, dtype=dtype)
+            y = torch.randn(rows, layer.out_features, dtype=dtype)
+            w = torch.randn(layer.out_features, layer.in_features, dtype=dtype)
+            products.append((x, w.T))
+            if by_weights:
+                products.append((y.T, x))
+            if i or by_first_inputs:
+                products.append((y, w))
+
+    of(gan.generator, batch_size, by_weights=True, by_first_inputs=False)
+    of(gan.discriminator, 2 * batch_size, by_weights=True, by_first_inputs=False)
+    of(gan.discriminator, batch_size, by_weights=False, by_first_inputs=True)
+    since = time.perf_counter()
+    for _ in range(steps):
+        for a, b in products:
+            torch.mm(a, b)
+    return steps * batch_size / (time.perf_counter() - since)
