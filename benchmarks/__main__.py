@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -151,15 +152,18 @@ gan, data = build()
 """
 
 
-def child(code: str, folder: Path) -> tuple[float, float]:
-    """Run Python code in a process of its own; give seconds and the peak of its memory in MiB."""
-    since = time.perf_counter()
+def child(code: str, folder: Path) -> str:
+    """Run Python code in a process of its own; give what it prints."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(folder)])}
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"the measured process failed:\n{code}")
-    return time.perf_counter() - since, usage.ru_maxrss / 1024
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+
+
+def peak(code: str, folder: Path) -> float:
+    """Give the peak memory of a process of its own, in MiB; its ``ru_maxrss`` would begin with this process's."""
+    told = child(f"{code}\nprint(open('/proc/self/status').read())", folder)
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", told)[0]) / 1024
 
 
 def processes(folder: Path) -> tuple[Contest, Contest]:
@@ -171,19 +175,19 @@ def processes(folder: Path) -> tuple[Contest, Contest]:
     whole = TRAIN.format([run, "trainer.max_steps=400", "trainer.val_check_interval=200"])
     return (
         {
-            "bare import of torch and pytorch_lightning": lambda: child(BARE, folder)[0],
-            "launch to first step": lambda: child(to_first_step, folder)[0],
+            "bare import of torch and pytorch_lightning": lambda: seconds(partial(child, BARE, folder)),
+            "launch to first step": lambda: seconds(partial(child, to_first_step, folder)),
         },
         {
-            "bare import, data set, networks": lambda: child(LOADED, folder)[1],
-            "default run": lambda: child(whole, folder)[1],
+            "bare import, data set, networks": lambda: peak(LOADED, folder),
+            "default run": lambda: peak(whole, folder),
         },
     )
 
 
 def scaling(steps: int) -> dict[str, dict[str, float]]:
     """Give images a second of ``Trainer.fit`` without validation's figures, as one thing at a time changes."""
-    plain = ("callbacks.scoring=null", "callbacks.paper_figures=null")
+    plain = ("callbacks.scoring=null", "callbacks.paper_figures=null", "trainer.limit_val_batches=1")
     changes: dict[str, dict[float, list[str]]] = {
         "batch size": {n: [f"data.batch_size={n}"] for n in (16, 32, 64, 128, 256, 512)},
         "k": {n: [f"k={n}"] for n in (1, 2, 4)},

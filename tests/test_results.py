@@ -1,4 +1,4 @@
-"""The figures that the README gives, held to. Seven runs of minutes: ``pytest -m slow tests/test_results.py``."""
+"""The figures that the README gives, held to. Nine runs of minutes: ``pytest -m slow tests/test_results.py``."""
 
 import json
 from functools import cache
@@ -53,8 +53,9 @@ def test_default_beats_the_article_twentyfold(folder: Path, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_long_is_near_real_images(folder: Path) -> None:
-    found = figures(folder, "long", 0)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_long_is_near_real_images(folder: Path, seed: int) -> None:
+    found = figures(folder, "long", seed)
     assert found["parzen_ll"] >= 241  # what real images score
     assert found["precision"] >= 0.82
     assert found["coverage"] >= 0.78
@@ -62,6 +63,7 @@ def test_long_is_near_real_images(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="0.767 so far")
-def test_long_is_as_varied_as_real_images(folder: Path) -> None:
-    assert figures(folder, "long", 0)["recall"] >= 0.82
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.xfail(strict=True, reason="0.767, 0.765 and 0.758 so far")
+def test_long_is_as_varied_as_real_images(folder: Path, seed: int) -> None:
+    assert figures(folder, "long", seed)["recall"] >= 0.82
