@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import loops
+from benchmarks.machine import processor
+from gan_lightning import config
 from gan_lightning.data.images import normalise
 from gan_lightning.metrics.parzen import ParzenWindow
 from gan_lightning.sampling import draw
@@ -30,12 +32,11 @@ Contest = Mapping[str, Callable[[], float]]
 Row = dict[str, str | float]
 
 
-def seconds(work: Callable[[], object], repeats: int = 1) -> float:
-    """Time some work, the mean of a few."""
+def seconds(work: Callable[[], object]) -> float:
+    """Time some work."""
     since = time.perf_counter()
-    for _ in range(repeats):
-        work()
-    return (time.perf_counter() - since) / repeats
+    work()
+    return time.perf_counter() - since
 
 
 def hold(title: str, contest: Contest, *, base: str, rounds: int, unit: str = "images/s") -> list[Row]:
@@ -102,13 +103,12 @@ def sampling() -> Contest:
     """Pit drawing 10,000 images against the generator's matrix products."""
     gan, _ = loops.build()
     gan.eval()
-    weights = [m.weight.detach() for m in gan.generator.modules() if isinstance(m, torch.nn.Linear)]
-    inputs = [torch.randn(500, w.shape[1]) for w in weights]
+    forward = [layer[0] for layer in loops.products(gan.generator, 500)]
 
     def products() -> None:
         for _ in range(20):
-            for x, w in zip(inputs, weights, strict=True):
-                torch.mm(x, w.T)
+            for a, b in forward:
+                torch.mm(a, b)
 
     return {
         "draw": lambda: 10_000 / seconds(lambda: [None for _ in draw(gan, 10_000, seed=0)]),
@@ -137,7 +137,7 @@ def parzen() -> Contest:
 
 
 FIRST_STEP = """
-import os, time
+import os
 from pytorch_lightning import Callback
 class FirstStep(Callback):
     def on_train_batch_end(self, *_):
@@ -237,7 +237,8 @@ def main() -> None:
     keep_freed_memory()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     head = f"{processor()}, {torch.get_num_threads()} threads, {versions}, {rounds} rounds of {steps} steps"
-    print(f"{head}\n\n| what | | median | min | max | unit | ratio |\n| --- | --- | --- | --- | --- | --- | --- |")
+    head += "\n\n| what | | median | min | max | unit | ratio |\n| --- | --- | --- | --- | --- | --- | --- |"
+    print(head)
     rows: list[Row] = []
     textbook = {"textbook script": partial(loops.textbook, steps // 4, 64)}
     rows += hold("batch 64", {**training(steps, 64), **textbook}, base="loop by hand", rounds=rounds)
@@ -246,7 +247,7 @@ def main() -> None:
         p: partial(loops.by_trainer, steps // 4, "data.batch_size=256", f"trainer.precision={p}")
         for p in ("32-true", "bf16-mixed")
     }
-    if bf16 := torch.cpu._is_avx512_bf16_supported():
+    if bf16 := config.multiplies_in_bf16():
         rows += hold("batch 256, precision", precisions, base="32-true", rounds=rounds)
     hand = partial(loops.by_hand, steps // 4, 64)
     parts = {
@@ -264,22 +265,14 @@ def main() -> None:
     rows += hold("Parzen window", parzen(), base="matrix product alone", rounds=rounds)
     start, memory = processes(out)
     rows += hold("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
-    rows += hold("peak memory", memory, base=next(iter(memory)), rounds=1, unit="MiB")
+    if sys.platform == "linux":
+        rows += hold("peak memory", memory, base=next(iter(memory)), rounds=1, unit="MiB")
     curves = scaling(steps // 8)
-    (out / "bench.json").write_text(json.dumps({"machine": head, "rows": rows, "curves": curves}, indent=2) + "\n")
-    (out / "bench.md").write_text(
-        f"{head}\n\n| what | | median | min | max | unit | ratio |\n| --- | --- | --- | --- | --- | --- | --- |\n"
-        + "\n".join(markdown(row) for row in rows)
-        + "\n"
-    )
+    machine = head.partition("\n")[0]
+    (out / "bench.json").write_text(json.dumps({"machine": machine, "rows": rows, "curves": curves}, indent=2) + "\n")
+    (out / "bench.md").write_text("\n".join([head, *map(markdown, rows)]) + "\n")
     draw_chart(rows, curves, out / "bench.png")
     print(f"\n{out}/bench.md, bench.json, bench.png")
-
-
-def processor() -> str:
-    """Name the processor."""
-    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return found[0].partition(": ")[2] if found else platform.processor()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Timer
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, softplus
@@ -24,12 +25,17 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
 from gan_lightning.train import BY_THE_GAN, make_callbacks, make_logger
 
+Product = tuple[Tensor, Tensor]
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
 
 def build(*overrides: str) -> tuple[GAN, ImageDataModule]:
     """Build the article's GAN, and its data, set up."""
-    composed = config.compose("train", ["experiment=article", *overrides])
+    return build_from(config.compose("train", ["experiment=article", *overrides]))
+
+
+def build_from(composed: DictConfig) -> tuple[GAN, ImageDataModule]:
+    """Build what a config describes."""
     gan: GAN = instantiate(composed.gan, _convert_="all")
     data: ImageDataModule = instantiate(composed.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
     data.prepare_data()
@@ -154,8 +160,7 @@ def by_trainer(steps: int, *overrides: str) -> float:
             *overrides,
         ],
     )
-    gan: GAN = instantiate(composed.gan, _convert_="all")
-    data = instantiate(composed.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
+    gan, data = build_from(composed)
     timer = Timer()
     with tempfile.TemporaryDirectory() as folder:
         trainer = instantiate(
@@ -169,6 +174,19 @@ def by_trainer(steps: int, *overrides: str) -> float:
     return steps * data.batch_size * gan.k / timer.time_elapsed("train")
 
 
+def products(
+    network: nn.Module, rows: int, dtype: torch.dtype = torch.float32
+) -> list[tuple[Product, Product, Product]]:
+    """Give each linear layer's three matrix products, as pairs to multiply: forward, backward by weights, by inputs."""
+    found: list[tuple[Product, Product, Product]] = []
+    for layer in (m for m in network.modules() if isinstance(m, nn.Linear)):
+        x = torch.randn(rows, layer.in_features, dtype=dtype)
+        y = torch.randn(rows, layer.out_features, dtype=dtype)
+        w = torch.randn(layer.out_features, layer.in_features, dtype=dtype)
+        found.append(((x, w.T), (y.T, x), (y, w)))
+    return found
+
+
 def limit(steps: int, batch_size: int, precision: str = "32-true") -> float:
     """Do the matrix products of a step, and nothing else.
 
@@ -177,24 +195,14 @@ def limit(steps: int, batch_size: int, precision: str = "32-true") -> float:
     """
     gan, _ = build()
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
-    products = []
-
-    def of(network: nn.Module, rows: int, *, by_weights: bool, by_first_inputs: bool) -> None:
-        for i, layer in enumerate(m for m in network.modules() if isinstance(m, nn.Linear)):
-            x = torch.randn(rows, layer.in_features, dtype=dtype)
-            y = torch.randn(rows, layer.out_features, dtype=dtype)
-            w = torch.randn(layer.out_features, layer.in_features, dtype=dtype)
-            products.append((x, w.T))
-            if by_weights:
-                products.append((y.T, x))
-            if i or by_first_inputs:
-                products.append((y, w))
-
-    of(gan.generator, batch_size, by_weights=True, by_first_inputs=False)
-    of(gan.discriminator, 2 * batch_size, by_weights=True, by_first_inputs=False)
-    of(gan.discriminator, batch_size, by_weights=False, by_first_inputs=True)
+    pairs = []
+    for network, rows in ((gan.generator, batch_size), (gan.discriminator, 2 * batch_size)):
+        for i, (forward, by_weights, by_inputs) in enumerate(products(network, rows, dtype)):
+            pairs += [forward, by_weights, by_inputs] if i else [forward, by_weights]
+    for forward, _, by_inputs in products(gan.discriminator, batch_size, dtype):
+        pairs += [forward, by_inputs]
     since = time.perf_counter()
     for _ in range(steps):
-        for a, b in products:
+        for a, b in pairs:
             torch.mm(a, b)
     return steps * batch_size / (time.perf_counter() - since)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from benchmarks.__main__ import processor
+from benchmarks.machine import processor
 
 TARGET = {"parzen_ll": 225, "precision": 0.8, "recall": 0.3}
 

@@ -61,7 +61,14 @@ def choose_precision(config: DictConfig) -> None:
 
     if config.trainer.get("precision") == "auto":
         on_cpu = config.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
-        config.trainer.precision = "bf16-mixed" if on_cpu and torch.cpu._is_avx512_bf16_supported() else "32-true"
+        config.trainer.precision = "bf16-mixed" if on_cpu and multiplies_in_bf16() else "32-true"
+
+
+def multiplies_in_bf16() -> bool:
+    """Tell whether this processor has instructions for products in bf16."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 def leave_out_featureless(config: DictConfig) -> None:
