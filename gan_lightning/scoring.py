@@ -19,8 +19,9 @@ def score(
     *,
     fake: Iterable[Tensor],
     real: Iterable[Tensor],
-    validation: Tensor,
+    validation: Callable[[int], Tensor],
     train: Callable[[], Iterable[Tensor]],
+    device: torch.device,
 ) -> dict[str, float]:
     """Compare generated with real images by every metric.
 
@@ -32,10 +33,11 @@ def score(
         metrics: By name; reset before and after, and computed in this process alone.
         fake: Batches of generated images (N, C, H, W) in [-1, 1].
         real: Batches of held-out images, likewise.
-        validation: Images for choices, likewise; never the test set.
+        validation: Gives the first n images to choose by, likewise; never test images.
         train: Gives batches of the training images, likewise.
+        device: Where the work is done.
     """
-    device = torch.device("cpu") if validation.device.type == "mps" else validation.device  # MPS has no float64
+    device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
     for metric in metrics.values():
         metric.reset()
         metric.distributed_available_fn = lambda: False
@@ -48,7 +50,7 @@ def score(
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
         if callable(tune := getattr(metric, "tune", None)):
-            tune(validation.to(device))
+            tune(lambda n: validation(n).to(device))
         if callable(search := getattr(metric, "search", None)):
             search(batch.to(device) for batch in train())
         result = metric.compute()
@@ -85,8 +87,9 @@ def evaluate(
             metrics,
             fake=draw(gan, num_images, seed=seed),
             real=(real for real, _ in batches),
-            validation=normalise(data.val.images.to(gan.device)),
+            validation=lambda n: normalise(data.val.images[:n].to(gan.device)),
             train=lambda: normalised(data.train.parts(BATCH), gan.device),
+            device=gan.device,
         )
     return figures
 

@@ -118,15 +118,18 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.")
 
 
-def keep_freed_memory() -> None:
-    """Keep what a step frees for the next one, if the allocator is glibc's.
+def keep_freed_memory(keep: bool = True) -> None:
+    """Keep what a step frees for the next one, or give it back to the system, if the allocator is glibc's.
 
-    By itself it gives large blocks back to the system, and every 4 KiB taken anew cost a page fault.
+    What is taken anew costs a page fault every 4 KiB, which is dear in a step; what is kept, in pieces that fit
+    nothing else, makes the process large, which is dear in an evaluation.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: only blocks larger than this, its maximum, are mapped one by one
-        mallopt(-1, 2**30)  # M_TRIM_THRESHOLD: this much may lie free
+    glibc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(glibc, "mallopt"):
+        glibc.mallopt(-3, 2**25 if keep else 2**20)  # M_MMAP_THRESHOLD: blocks larger than this are mapped one by one
+        glibc.mallopt(-1, 2**30 if keep else 2**20)  # M_TRIM_THRESHOLD: this much may lie free
+        if not keep:
+            glibc.malloc_trim(0)
 
 
 def compile_networks(gan: "GAN") -> None:
@@ -181,6 +184,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
 
     checkpoint = f"{shorten(run)}/checkpoints/last.ckpt"
     log.info("Measuring 10,000 samples; to do so again: python -m gan_lightning.evaluate checkpoint=%s", checkpoint)
+    keep_freed_memory(False)
     metrics = make_metrics(config)
     gan.to(trainer.strategy.root_device)
     figures = evaluate(gan, trainer.datamodule, metrics, num_images=10_000, seed=config.seed)  # type: ignore[attr-defined]

@@ -27,9 +27,15 @@ def test_any_metric_is_fed_and_left_empty() -> None:
     metric = Brightness()
     fake, real = [torch.ones(3, 1, 2, 2)] * 2, [torch.zeros(4, 1, 2, 2)]
     for _ in range(2):
-        assert scoring.score({"brightness": metric}, fake=fake, real=real, validation=real[0], train=list) == {
-            "brightness": 1.0
-        }
+        figures = scoring.score(
+            {"brightness": metric},
+            fake=fake,
+            real=real,
+            validation=lambda n: real[0][:n],
+            train=list,
+            device=torch.device("cpu"),
+        )
+        assert figures == {"brightness": 1.0}
 
 
 def test_evaluate_measures_both_splits(mnist: ImageDataModule) -> None:

@@ -49,8 +49,9 @@ class Scoring(Callback):
                 self.metrics,
                 fake=draw(pl_module, self.num_images, seed=self.seed),
                 real=self.real,
-                validation=normalise(data.val.images.to(device)),
+                validation=lambda n: normalise(data.val.images[:n].to(device)),
                 train=lambda: normalised(data.train.parts(), device),
+                device=device,
             )
         figures = trainer.strategy.broadcast(figures)
         pl_module.log_dict(figures, logger=False, sync_dist=True)

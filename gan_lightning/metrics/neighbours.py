@@ -9,12 +9,12 @@ from torchmetrics.utilities import dim_zero_cat
 
 from gan_lightning.metrics.features import Features
 
-BLOCK = 1000  # rows compared with all others at a time; bounds the memory, not the result
+BLOCK = 250  # rows compared with all others at a time; bounds the memory, not the result
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances (N, M) between rows (N, D) and (M, D), in one matrix product."""
-    products = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
+    products = torch.addmm(torch.linalg.vector_norm(b, dim=1).square(), a, b.T, alpha=-2)
     return products.add_(a.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
@@ -96,23 +96,24 @@ class NearestTraining(Metric):
 
     def update(self, images: Tensor, *, real: bool) -> None:
         """Take in images (N, C, H, W) in [-1, 1]."""
-        (self.real if real else self.fake).append(images.flatten(1).add(1).div(2))
+        (self.real if real else self.fake).append(images)
 
     def search(self, train: Iterable[Tensor]) -> None:
         """Look through the training images, batches (N, C, H, W) in [-1, 1], after all updates."""
-        for kind, state in (("fake", self.fake), ("real", self.real)):
-            self.nearest[kind] = torch.full((len(dim_zero_cat(state)),), torch.inf, device=self.device)
+        kinds = {"fake": self.fake, "real": self.real}
+        nearest = {k: [torch.full((len(i),), torch.inf, device=i.device) for i in given] for k, given in kinds.items()}
         for batch in train:
-            images = batch.flatten(1).add(1).div(2)
-            for kind, state in (("fake", self.fake), ("real", self.real)):
-                squares = [squared_distances(block, images).amin(1) for block in dim_zero_cat(state).split(BLOCK)]
-                self.nearest[kind] = torch.minimum(self.nearest[kind], torch.cat(squares))
+            for kind, given in kinds.items():
+                for images, least in zip(given, nearest[kind], strict=True):
+                    squares = squared_distances(images.flatten(1), batch.flatten(1)).amin(1)
+                    torch.minimum(least, squares, out=least)
+        self.nearest = {kind: torch.cat(found) for kind, found in nearest.items()}
 
     def compute(self) -> dict[str, Tensor]:
         """Give ``nearest_training`` for generated images and ``nearest_training_real`` for held-out ones."""
         if not self.nearest:
             raise RuntimeError("NearestTraining: call search() before compute()")
         return {
-            "nearest_training": self.nearest["fake"].sqrt().mean(),
-            "nearest_training_real": self.nearest["real"].sqrt().mean(),
+            "nearest_training": self.nearest["fake"].sqrt().mean() / 2,
+            "nearest_training_real": self.nearest["real"].sqrt().mean() / 2,
         }

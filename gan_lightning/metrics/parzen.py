@@ -1,5 +1,7 @@
 """The Parzen-window log-likelihood estimate of the paper's section 5."""
 
+from collections.abc import Callable, Iterable
+from itertools import chain
 from math import log, pi
 
 import torch
@@ -29,7 +31,7 @@ class ParzenWindow(Metric):
     centres: list[Tensor]
     held_out: list[Tensor]
 
-    def __init__(self, *, num_validation: int, block_size: int = 500) -> None:
+    def __init__(self, *, num_validation: int, block_size: int = 250) -> None:
         super().__init__()
         self.num_validation, self.block_size = num_validation, block_size
         self.sigma: float | None = None
@@ -38,34 +40,39 @@ class ParzenWindow(Metric):
 
     def update(self, images: Tensor, *, real: bool) -> None:
         """Take in images (N, C, H, W) in [-1, 1]: held-out ones if real, else generated ones."""
-        (self.held_out if real else self.centres).append(images.flatten(1).add(1).div(2))
+        (self.held_out if real else self.centres).append(images)
 
-    def tune(self, validation: Tensor) -> None:
-        """Choose σ by validation images (N, C, H, W) in [-1, 1], after all updates with generated ones."""
-        images = validation[: self.num_validation].flatten(1).add(1).div(2)
-        likelihoods = self._log_likelihoods(images, SIGMAS).mean(dim=1)
+    def tune(self, validation: Callable[[int], Tensor]) -> None:
+        """Choose σ after all updates with generated images.
+
+        Args:
+            validation: Gives the first n validation images (n, C, H, W) in [-1, 1].
+        """
+        likelihoods = self._log_likelihoods([validation(self.num_validation)], SIGMAS).mean(dim=1)
         self.sigma = SIGMAS[int(likelihoods.argmax())]
 
     def compute(self) -> dict[str, Tensor]:
         """Give ``parzen_ll``, its standard error ``parzen_ll_se`` (both nats) and ``parzen_sigma``."""
         if self.sigma is None:
             raise RuntimeError("ParzenWindow: call tune() before compute()")
-        (likelihoods,) = self._log_likelihoods(dim_zero_cat(self.held_out), [self.sigma])
+        held_out = [self.held_out] if isinstance(self.held_out, Tensor) else self.held_out  # one if synchronised
+        (likelihoods,) = self._log_likelihoods(held_out, [self.sigma])
         return {
             "parzen_ll": likelihoods.mean(),
             "parzen_ll_se": likelihoods.std(correction=0) / len(likelihoods) ** 0.5,
             "parzen_sigma": torch.tensor(self.sigma),
         }
 
-    def _log_likelihoods(self, images: Tensor, sigmas: list[float]) -> Tensor:
-        """Log-likelihoods (S, N), float64, of images (N, D) for each of S widths."""
-        centres = dim_zero_cat(self.centres)
+    def _log_likelihoods(self, batches: Iterable[Tensor], sigmas: list[float]) -> Tensor:
+        """Log-likelihoods (S, N), float64, of batches (M, C, H, W) of N images in [-1, 1] for each of S widths."""
+        centres = dim_zero_cat(self.centres).flatten(1)
         n, dim = centres.shape
-        norms = centres.square().sum(1)
-        blocks = []
-        for block in images.split(self.block_size):  # (B, D)
+        norms = torch.linalg.vector_norm(centres, dim=1).square()
+        likelihoods = []
+        for block in chain.from_iterable(batch.flatten(1).split(self.block_size) for batch in batches):  # (B, D)
             squares = torch.addmm(norms, block, centres.T, alpha=-2)  # ‖μ‖² - 2 x·μ, (B, n)
             squares += block.square().sum(1, keepdim=True)
-            blocks.append(torch.stack([(squares / (-2 * s**2)).logsumexp(1).double() for s in sigmas]))
-        widths = torch.tensor(sigmas, dtype=torch.float64, device=images.device).unsqueeze(1)
-        return torch.cat(blocks, dim=1) - log(n) - dim * (widths.log() + log(2 * pi) / 2)
+            squares /= 4  # as of pixels in [0, 1]
+            likelihoods.append(torch.stack([(squares / (-2 * s**2)).logsumexp(1).double() for s in sigmas]))
+        widths = torch.tensor(sigmas, dtype=torch.float64, device=centres.device).unsqueeze(1)
+        return torch.cat(likelihoods, dim=1) - log(n) - dim * (widths.log() + log(2 * pi) / 2)

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.utils import instantiate
+from torch import Tensor
+from torchmetrics import Metric
 
 from gan_lightning import config
 from gan_lightning.data.datamodule import ImageDataModule
@@ -42,13 +44,24 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         load(weights="none.safetensors", sha256="00")
 
 
+def scored(metrics: dict[str, Metric], fake: Tensor, real: Tensor) -> dict[str, float]:
+    return score(metrics, fake=[fake], real=[real], validation=lambda n: real[:n], train=list, device=real.device)
+
+
 def test_metrics_share_one_pass(features: Features) -> None:
     passes = []
     hook = features.classifier.features.register_forward_hook(lambda *_: passes.append(1))
     metrics = {"a": PrecisionRecall(features=features, k=1), "b": Modes(features=features, num_classes=10)}
     images = [torch.rand(9, 1, 28, 28) for _ in range(2)]
     for _ in range(2):  # the second time, all is known
-        score(metrics, fake=images[:1], real=images[1:], validation=images[0], train=list)
+        score(
+            metrics,
+            fake=images[:1],
+            real=images[1:],
+            validation=lambda n: images[0][:n],
+            train=list,
+            device=images[0].device,
+        )
     hook.remove()
     assert len(passes) == 2
 
@@ -113,21 +126,21 @@ def test_fid_is_the_formula_written_out() -> None:
     n = 200_000
     real = torch.randn(n, 1, 1, 3) * torch.tensor([1.0, 2.0, 0.5])
     fake = torch.randn(n, 1, 1, 3) * torch.tensor([2.0, 2.0, 1.0]) + torch.tensor([0.0, 3.0, 0.0])
-    figures = score({"fid": FID(features=FewPixels())}, fake=[fake], real=[real], validation=real[:1], train=list)  # type: ignore[arg-type]
+    figures = scored({"fid": FID(features=FewPixels())}, fake, real)  # type: ignore[arg-type]
     assert figures["fid"] == pytest.approx(9 + (2 - 1) ** 2 + 0 + (1 - 0.5) ** 2, rel=0.02)
 
 
 def test_fid_of_too_few_images_or_of_none_that_are_finite_is_nan() -> None:
     real, one, broken = torch.randn(9, 1, 1, 3), torch.randn(1, 1, 1, 3), torch.full((9, 1, 1, 3), torch.nan)
     for fake in (one, broken):
-        figures = score({"fid": FID(features=FewPixels())}, fake=[fake], real=[real], validation=real, train=list)  # type: ignore[arg-type]
+        figures = scored({"fid": FID(features=FewPixels())}, fake, real)  # type: ignore[arg-type]
         assert math.isnan(figures["fid"])
 
 
 def test_kid_is_zero_for_one_distribution_and_always_the_same() -> None:
     real, same, other = torch.randn(500, 1, 1, 3), torch.randn(500, 1, 1, 3), torch.randn(500, 1, 1, 3) + 2
     metrics = {"kid": KID(features=FewPixels(), subsets=10, subset_size=200)}  # type: ignore[arg-type]
-    kid = [score(metrics, fake=[x], real=[real], validation=real, train=list)["kid"] for x in (same, same, other)]
+    kid = [scored(metrics, x, real)["kid"] for x in (same, same, other)]
     assert abs(kid[0]) < 0.1
     assert kid[0] == kid[1]
     assert kid[2] > 1
