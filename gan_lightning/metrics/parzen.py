@@ -72,7 +72,7 @@ class ParzenWindow(Metric):
         for block in chain.from_iterable(batch.flatten(1).split(self.block_size) for batch in batches):  # (B, D)
             squares = torch.addmm(norms, block, centres.T, alpha=-2)  # ‖μ‖² - 2 x·μ, (B, n)
             squares += block.square().sum(1, keepdim=True)
-            squares /= 4  # as of pixels in [0, 1]
-            likelihoods.append(torch.stack([(squares / (-2 * s**2)).logsumexp(1).double() for s in sigmas]))
+            # In [-1, 1] they are four times those of pixels in [0, 1], which σ is for.
+            likelihoods.append(torch.stack([(squares / (-8 * s**2)).logsumexp(1).double() for s in sigmas]))
         widths = torch.tensor(sigmas, dtype=torch.float64, device=centres.device).unsqueeze(1)
         return torch.cat(likelihoods, dim=1) - log(n) - dim * (widths.log() + log(2 * pi) / 2)

@@ -54,14 +54,7 @@ def test_metrics_share_one_pass(features: Features) -> None:
     metrics = {"a": PrecisionRecall(features=features, k=1), "b": Modes(features=features, num_classes=10)}
     images = [torch.rand(9, 1, 28, 28) for _ in range(2)]
     for _ in range(2):  # the second time, all is known
-        score(
-            metrics,
-            fake=images[:1],
-            real=images[1:],
-            validation=lambda n: images[0][:n],
-            train=list,
-            device=images[0].device,
-        )
+        scored(metrics, *images)
     hook.remove()
     assert len(passes) == 2
 
