@@ -183,11 +183,13 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     from gan_lightning.scoring import evaluate, flatten, table
 
     checkpoint = f"{shorten(run)}/checkpoints/last.ckpt"
-    log.info("Measuring 10,000 samples; to do so again: python -m gan_lightning.evaluate checkpoint=%s", checkpoint)
+    num_images, values = config.num_images, plain(config)
+    again = f"python -m gan_lightning.evaluate checkpoint={checkpoint} num_images={num_images}"
+    log.info("Measuring %s samples; to do so again: %s", f"{num_images:,}", again)
     keep_freed_memory(False)
     metrics = make_metrics(config)
     gan.to(trainer.strategy.root_device)
-    figures = evaluate(gan, trainer.datamodule, metrics, num_images=10_000, seed=config.seed)  # type: ignore[attr-defined]
+    figures = evaluate(gan, trainer.datamodule, metrics, num_images=num_images, seed=config.seed)  # type: ignore[attr-defined]
     images_seen = trainer.global_step * images_per_step(trainer)
     final = flatten(figures) | {
         "images_seen": images_seen,
@@ -199,7 +201,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     hyperparameters = {
         key: value if isinstance(value, int | float | str) else str(value)
         for name in ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data", "trainer")
-        for key, value in leaves(plain(config)[name], name)
+        for key, value in leaves(values[name], name)
     }
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -207,7 +209,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
                 hyperparameters, {f"final/{k}": v for k, v in final.items()}, step=trainer.global_step
             )
             logger.finalize("success")
-    log.info("\n%s\n", table(figures | (plain(config)["reference"] or {})))
+    log.info("\n%s\n", table(figures | (values["reference"] or {})))
     log.info("%d steps, %d images, %.0f s of training", trainer.global_step, images_seen, seconds)
     where_to = {
         "run folder": shorten(run),

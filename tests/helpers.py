@@ -24,6 +24,7 @@ SMALL = [
     "trainer.max_steps=12",
     "trainer.val_check_interval=5",
     "trainer.log_every_n_steps=2",
+    "num_images=200",
     "data.batch_size=64",
     "callbacks.sample_grid.every_n_steps=5",
     "callbacks.scoring.num_images=100",

@@ -179,6 +179,7 @@ def test_installed_from_a_wheel(tmp_path: Path) -> None:
     slow = ("kid", "precision_recall", "nearest_training")  # FID stays: the wheel holds the classifier's weights
     small = [
         "trainer.max_steps=2",
+        "num_images=200",
         "callbacks.scoring=null",
         *(f"metrics.{metric}=null" for metric in slow),
         f"data.root={ROOT / 'data'}",
