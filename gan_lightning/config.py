@@ -13,11 +13,11 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
 
 
 def register_resolvers() -> None:
-    """Teach OmegaConf the two interpolations that ``conf/`` uses.
+    """Teach OmegaConf the three interpolations that ``conf/`` uses.
 
     ``${project:data}`` is a folder of this project where there is one (a clone, an editable install), else of the
     working directory. ``${run_dir:CHECKPOINT,NEW}`` is the folder of the run that a checkpoint belongs to, or a
-    new one.
+    new one. ``${times:FACTOR,VALUE}`` is a product.
     """
 
     def project(folder: str) -> str:
@@ -27,8 +27,12 @@ def register_resolvers() -> None:
         run = Path(checkpoint).absolute().parent.parent if checkpoint else None
         return str(run) if run and (run / ".hydra").is_dir() else new
 
+    def times(factor: float, value: Any) -> Any:
+        return factor * value if isinstance(value, int | float) else value  # what is no number is told of later
+
     OmegaConf.register_new_resolver("project", project, replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+    OmegaConf.register_new_resolver("times", times, replace=True)
 
 
 def compose(name: str, overrides: list[str] | None = None) -> DictConfig:

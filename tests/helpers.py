@@ -26,6 +26,7 @@ SMALL = [
     "trainer.log_every_n_steps=2",
     "num_images=200",
     "data.batch_size=64",
+    "k=1",
     "callbacks.sample_grid.every_n_steps=5",
     "callbacks.scoring.num_images=100",
     "callbacks.scoring.num_real=100",

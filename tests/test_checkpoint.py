@@ -24,7 +24,7 @@ def test_load_needs_the_file_alone(run: Path, tmp_path: Path, monkeypatch: pytes
 def test_holds_the_resolved_config_as_plain_data(run: Path) -> None:
     saved = last(run)["hyper_parameters"]
     assert saved["config"]["gan"]["generator"]["latent_dim"] == 100
-    assert saved["config"]["optimizer"]["generator"]["lr"] == 0.001
+    assert saved["config"]["optimizer"]["generator"]["lr"] == 0.002
     assert saved["overrides"] == [*SMALL, "optimizer/scheduler=linear"]
 
 

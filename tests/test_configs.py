@@ -90,8 +90,10 @@ def test_trainer_keys_are_the_trainers() -> None:
 
 def test_one_learning_rate_or_two() -> None:
     both = config.compose("train", ["optimizer.lr=0.01"])
+    same = config.compose("train", ["optimizer.lr=0.01", "optimizer=adam"])
     one = config.compose("train", ["optimizer.generator.lr=0.01"])
-    assert (both.gan.generator_optimizer.lr, both.gan.discriminator_optimizer.lr) == (0.01, 0.01)
+    assert (both.gan.generator_optimizer.lr, both.gan.discriminator_optimizer.lr) == (0.02, 0.01)  # the recipe's ratio
+    assert (same.gan.generator_optimizer.lr, same.gan.discriminator_optimizer.lr) == (0.01, 0.01)
     assert (one.gan.generator_optimizer.lr, one.gan.discriminator_optimizer.lr) == (0.01, 0.001)
 
 
