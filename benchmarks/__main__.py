@@ -26,6 +26,7 @@ from gan_lightning import config
 from gan_lightning.data.images import normalise
 from gan_lightning.metrics.parzen import ParzenWindow
 from gan_lightning.sampling import draw
+from gan_lightning.scoring import BATCH, normalised, score
 from gan_lightning.train import keep_freed_memory, quiet
 
 Contest = Mapping[str, Callable[[], float]]
@@ -136,6 +137,28 @@ def parzen() -> Contest:
     }
 
 
+def evaluation() -> Contest:
+    """Time each figure of 10,000 images against the test set, and all of them together."""
+    gan, data = loops.build()
+    fakes = list(draw(gan, 10_000, seed=0))
+    reals = list(normalised(data.test.parts(BATCH), gan.device))
+    found = config.make_metrics(config.compose("train"))
+
+    def measure(*names: str) -> float:
+        work = partial(
+            score,
+            {name: found[name] for name in names},
+            fake=(images.clone() for images in fakes),  # no features are kept from the last time
+            real=(images.clone() for images in reals),
+            validation=lambda n: normalise(data.val.images[:n]),
+            train=lambda: normalised(data.train.parts(BATCH), gan.device),
+            device=gan.device,
+        )
+        return seconds(work)
+
+    return {"all": partial(measure, *found)} | {name: partial(measure, name) for name in found}
+
+
 FIRST_STEP = """
 import os
 from pytorch_lightning import Callback
@@ -185,7 +208,21 @@ def processes(folder: Path) -> tuple[Contest, Contest]:
     )
 
 
-def scaling(steps: int) -> dict[str, dict[str, float]]:
+def ranks(steps: int, devices: int, folder: Path, *typed: str) -> float:
+    """Give images a second of all ranks, each a process on the CPU with its share of the threads."""
+    run = folder / f"ranks-{devices}"
+    command = [
+        *("experiment=article", "trainer.accelerator=cpu", f"trainer.devices={devices}", f"hydra.run.dir={run}"),
+        *(f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}", "num_images=200"),
+        *(f"metrics.{name}=null" for name in config.compose("train").metrics),
+        *typed,
+    ]
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run([sys.executable, "-m", "gan_lightning.train", *command], **quiet)  # type: ignore[call-overload]
+    return float(json.loads((run / "metrics.json").read_text())["images_per_second"])
+
+
+def scaling(steps: int, folder: Path) -> dict[str, dict[str, float]]:
     """Give images a second of ``Trainer.fit`` without validation's figures, as one thing at a time changes."""
     plain = ("callbacks.scoring=null", "callbacks.paper_figures=null", "trainer.limit_val_batches=1")
     changes: dict[str, dict[float, list[str]]] = {
@@ -203,7 +240,7 @@ def scaling(steps: int) -> dict[str, dict[str, float]]:
     return {
         what: {str(n): loops.by_trainer(steps, *typed, *plain) for n, typed in values.items()}
         for what, values in changes.items()
-    }
+    } | {"ranks, 64 images each": {str(n): ranks(steps, n, folder, *plain) for n in (1, 2)}}
 
 
 def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) -> None:
@@ -263,11 +300,12 @@ def main() -> None:
     rows += hold("data path", data_path(700), base="torchvision, PIL, DataLoader", rounds=rounds)
     rows += hold("sampling", sampling(), base="matrix products alone", rounds=rounds)
     rows += hold("Parzen window", parzen(), base="matrix product alone", rounds=rounds)
+    rows += hold("evaluation, 10,000 images", evaluation(), base="all", rounds=rounds, unit="s")
     start, memory = processes(out)
     rows += hold("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
     if sys.platform == "linux":
         rows += hold("peak memory", memory, base=next(iter(memory)), rounds=1, unit="MiB")
-    curves = scaling(steps // 8)
+    curves = scaling(steps // 8, out)
     machine = head.partition("\n")[0]
     (out / "bench.json").write_text(json.dumps({"machine": machine, "rows": rows, "curves": curves}, indent=2) + "\n")
     (out / "bench.md").write_text("\n".join([head, *map(markdown, rows)]) + "\n")

@@ -185,6 +185,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     checkpoint = f"{shorten(run)}/checkpoints/last.ckpt"
     num_images, values = config.num_images, plain(config)
     again = f"python -m gan_lightning.evaluate checkpoint={checkpoint} num_images={num_images}"
+    again += f" seed={config.seed}" if config.seed else ""
     log.info("Measuring %s samples; to do so again: %s", f"{num_images:,}", again)
     keep_freed_memory(False)
     metrics = make_metrics(config)
