@@ -217,8 +217,7 @@ def ranks(steps: int, devices: int, folder: Path, *typed: str) -> float:
         *(f"metrics.{name}=null" for name in config.compose("train").metrics),
         *typed,
     ]
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    subprocess.run([sys.executable, "-m", "gan_lightning.train", *command], **quiet)  # type: ignore[call-overload]
+    subprocess.run([sys.executable, "-m", "gan_lightning.train", *command], check=True, stdout=subprocess.DEVNULL)
     return float(json.loads((run / "metrics.json").read_text())["images_per_second"])
 
 
