@@ -98,7 +98,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def tiny_gan(**changes: Any) -> GAN:
+def tiny_gan(kind: type[GAN] = GAN, **changes: Any) -> GAN:
     """Build a GAN on 4 x 4 images."""
     torch.manual_seed(0)
     parts: dict[str, Any] = {
@@ -114,7 +114,7 @@ def tiny_gan(**changes: Any) -> GAN:
         "num_fixed_latents": 4,
         "seed": 0,
     }
-    return GAN(**(parts | changes))
+    return kind(**(parts | changes))
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -70,11 +71,12 @@ def test_two_devices(tmp_path: Path) -> None:
     assert same(last(run)["optimizer_states"], last(cut)["optimizer_states"])
 
 
-def test_gradients_are_averaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["alternating", "simultaneous"])
+def test_gradients_are_averaged(tmp_path: Path, algorithm: str) -> None:
     """After one step of plain gradient descent the discriminator has moved by the mean of the two gradients."""
     small = [option for option in SMALL if not option.startswith("trainer.max_steps")]
     options = [*small, "trainer.max_steps=1", "optimizer=sgd", "optimizer.momentum=0", "penalty=none"]
-    options.append("trainer.precision=32-true")
+    options += ["trainer.precision=32-true", f"algorithm={algorithm}"]
     grads = f"+callbacks.spy={{_target_: tests.test_devices.Gradients, folder: '{tmp_path}'}}"
     train("two", *options, *TWO, "hydra.run.dir=two", grads, cwd=tmp_path)
     a, b = (torch.load(tmp_path / f"{rank}.grad", weights_only=True) for rank in (0, 1))

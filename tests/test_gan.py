@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gan_lightning.averaging import ExponentialAverage
+from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import Minimax, Relativistic
 from gan_lightning.penalties import R1, R1R2, R2
 from gan_lightning.seeding import fold
+from gan_lightning.simultaneous import SimultaneousGAN
 from tests.helpers import same, tiny_gan, weights
 
 
@@ -63,6 +65,37 @@ def by_hand(gan: GAN, data: Tensor, *, clip: float | None = None) -> None:
         if clip:
             torch.nn.utils.clip_grad_norm_(gan.generator.parameters(), clip)
         generator_optimizer.step()
+
+
+@pytest.mark.parametrize("loss", [Minimax(), Relativistic()])
+@pytest.mark.parametrize("penalty", [None, R1(gamma=1.0)])
+def test_players_step_at_once(loss: Any, penalty: R1 | None) -> None:
+    gan = tiny_gan(SimultaneousGAN, loss=loss, penalty=penalty)
+    trainer, data = fit(gan, steps=4)
+    expected = tiny_gan(loss=loss, penalty=penalty)
+    d, g = (list(network.parameters()) for network in (expected.discriminator, expected.generator))
+    for step, real in enumerate(data):
+        torch.manual_seed(fold(0, 0, step))
+        fake = expected.generator(torch.randn(len(real), 3))
+        real_logits, fake_logits = expected.discriminator(real), expected.discriminator(fake)
+        others = [real_logits] if isinstance(loss, Relativistic) else []
+        first = loss.discriminator(real_logits, fake_logits)
+        if penalty:
+            first = first + penalty(expected.discriminator, real, fake)
+        moves = torch.autograd.grad(first, d, retain_graph=True)
+        moves += torch.autograd.grad(loss.generator(fake_logits, *others), g)
+        with torch.no_grad():
+            for parameter, move in zip(d + g, moves, strict=True):
+                parameter -= (0.2 if parameter in set(d) else 0.1) * move
+    for a, b in zip(weights(gan).values(), weights(expected).values(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert trainer.global_step == 4
+
+
+@pytest.mark.parametrize("name", ["k", "accumulate_grad_batches"])
+def test_players_who_step_at_once_take_one_minibatch(name: str) -> None:
+    with pytest.raises(InputError, match=f"^{name}=2: must be 1"):
+        tiny_gan(SimultaneousGAN, **{name: 2})
 
 
 @pytest.mark.parametrize("loss", [Minimax(), Relativistic(), None])
