@@ -85,8 +85,8 @@ def test_players_step_at_once(loss: Any, penalty: R1 | None) -> None:
         moves = torch.autograd.grad(first, d, retain_graph=True)
         moves += torch.autograd.grad(loss.generator(fake_logits, *others), g)
         with torch.no_grad():
-            for parameter, move in zip(d + g, moves, strict=True):
-                parameter -= (0.2 if parameter in set(d) else 0.1) * move
+            for i, (parameter, move) in enumerate(zip(d + g, moves, strict=True)):
+                parameter.sub_((0.2 if i < len(d) else 0.1) * move)
     for a, b in zip(weights(gan).values(), weights(expected).values(), strict=True):
         torch.testing.assert_close(a, b)
     assert trainer.global_step == 4
