@@ -27,7 +27,7 @@ from gan_lightning.data.images import normalise
 from gan_lightning.metrics.parzen import ParzenWindow
 from gan_lightning.sampling import draw
 from gan_lightning.scoring import BATCH, normalised, score
-from gan_lightning.train import keep_freed_memory, quiet
+from gan_lightning.train import has_compiler, keep_freed_memory, quiet
 
 Contest = Mapping[str, Callable[[], float]]
 Row = dict[str, str | float]
@@ -292,7 +292,7 @@ def main() -> None:
         "two passes through G": partial(hand, shared=False),
         "D sees real and fake in turn": partial(hand, joint=False),
         "gradients of D's weights in G's half": partial(hand, frozen=False),
-        "compiled": partial(hand, compiled=True),
+        **({"compiled": partial(hand, compiled=True)} if has_compiler() else {}),
         **({"bf16": partial(hand, precision="bf16-mixed")} if bf16 else {}),
     }
     rows += hold("loop by hand, one thing changed", parts, base="all", rounds=rounds)

@@ -140,11 +140,15 @@ def compile_networks(gan: "GAN") -> None:
     """
     import torch
 
-    compilers = (os.environ.get("CXX"), "g++", "clang++", "cl")
-    if not torch.accelerator.is_available() and not any(name and shutil.which(name) for name in compilers):
+    if not torch.accelerator.is_available() and not has_compiler():
         raise InputError("compile=true: needs a C++ compiler, such as g++, and this machine has none")
     for network in (gan.generator, gan.discriminator):
         network.compile(dynamic=False)
+
+
+def has_compiler() -> bool:
+    """Look for a C++ compiler."""
+    return any(name and shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "cl"))
 
 
 def make_logger(config: DictConfig, run: Path, step: int) -> Any:
@@ -201,7 +205,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     (run / "metrics.json").write_text(json.dumps(final, indent=2) + "\n")
     hyperparameters = {
         key: value if isinstance(value, int | float | str) else str(value)
-        for name in ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data", "trainer")
+        for name in ("seed", "k", "algorithm", "model", "loss", "penalty", "average", "optimizer", "data", "trainer")
         for key, value in leaves(values[name], name)
     }
     for logger in trainer.loggers:

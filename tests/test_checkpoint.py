@@ -66,6 +66,7 @@ def test_resume_puts_the_runs_overrides_first(run: Path) -> None:
         ("optimizer.lr=2e-4", "optimizer.lr=0.0002: the checkpoint has 0.001"),
         ("loss=minimax", r"loss._target_=.*Minimax: the checkpoint has .*NonSaturating"),
         ("k=2", "k=2: the checkpoint has 1"),
+        ("algorithm=simultaneous", r"algorithm._target_=.*SimultaneousGAN: the checkpoint has .*gan.GAN"),
         ("penalty=none", r"penalty._target_=null: the checkpoint has .*R1"),
         ("average=none", r"average._target_=null: the checkpoint has .*ExponentialAverage"),
         ("optimizer/scheduler=constant", r"optimizer.scheduler._target_=null: the checkpoint has .*linear"),

@@ -14,7 +14,7 @@ QUICKER = ("metrics.kid=null", "metrics.nearest_training=null", "callbacks.paper
 @cache
 def figures(folder: Path, experiment: str, seed: int, *overrides: str) -> dict[str, float]:
     """Train an experiment, once; give its ``metrics.json``."""
-    run = folder / f"{experiment}-{seed}"
+    run = folder / "-".join([experiment, str(seed), *overrides])
     typed = (f"experiment={experiment}", f"seed={seed}", *QUICKER, *overrides)
     done = call("-m", "gan_lightning.train", *typed, f"hydra.run.dir={run}", cwd=folder, timeout=3600)
     assert done.returncode == 0, done.stderr
