@@ -14,7 +14,7 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
-FIXED = ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data", "algorithm")  # what a resumed run cannot change
+FIXED = ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data", "algorithm")  # fixed on resuming
 FIXED_OF_TRAINER = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")  # they set a step's size
 LENGTHS = ("trainer.max_steps", "trainer.max_epochs")
 FREE = (  # but for these

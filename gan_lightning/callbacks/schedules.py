@@ -31,7 +31,7 @@ class Schedules(Callback):
             raise InputError("callbacks.schedules.gamma: penalty=none has no gamma; callbacks.schedules.gamma=null")
         if self.momentum and not all("momentum" in o.defaults for o in trainer.optimizers):
             raise InputError(
-                "callbacks.schedules.momentum: these optimizers have none; optimizer=sgd has, or callbacks.schedules=null"
+                "callbacks.schedules.momentum: no such value; optimizer=sgd has one, or callbacks.schedules=null"
             )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: GAN, batch: Any, batch_idx: int) -> None:

@@ -26,5 +26,5 @@ def test_what_is_not_there_cannot_be_set() -> None:
     line = Linear(start=1, end=0, first=0, last=10)
     with pytest.raises(InputError, match="penalty=none has no gamma"):
         Schedules(gamma=line).on_train_start(trainer, gan)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="optimizer=sgd has"):
+    with pytest.raises(InputError, match="optimizer=sgd has one"):
         Schedules(momentum=line).on_train_start(trainer, gan)  # type: ignore[arg-type]
