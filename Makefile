@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 INSTALL = $(RUN) pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable
+COMPILE = $(RUN) compileall -qq -j 0 .venv/lib || true # some packages hold files for newer versions of Python
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test check tensorboard sweep classifier bench speedrun notebooks clean
@@ -13,16 +14,16 @@ help: ## list the targets
 
 setup: $(BIN)/.dev ## make the virtual environment .venv with everything in it
 
-# pip compiles on one core; both are quicker
+# pip would compile to bytecode on one core
 $(BIN)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(INSTALL) ".[export]"
-	-$(RUN) compileall -q -j 0 .venv/lib
+	$(COMPILE)
 	touch $@
 
 $(BIN)/.dev: $(BIN)/.train
 	$(INSTALL) ".[dev]"
-	-$(RUN) compileall -q -j 0 .venv/lib
+	$(COMPILE)
 	touch $@
 
 train: $(BIN)/.train ## train a GAN on MNIST; ARGS="key=value ..." changes the run
