@@ -3,8 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
-INSTALL = $(RUN) pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable
-COMPILE = $(RUN) compileall -qq -j 0 .venv/lib || true # some packages hold files for newer versions of Python
+
+# The package with an extra; bytecode on all cores, where pip would take one. Some packages hold files for a newer Python.
+define install
+$(RUN) pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable ".[$(1)]"
+$(RUN) compileall -qq -j 0 .venv/lib || true
+touch $@
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test check tensorboard sweep classifier bench speedrun notebooks clean
@@ -14,17 +19,12 @@ help: ## list the targets
 
 setup: $(BIN)/.dev ## make the virtual environment .venv with everything in it
 
-# pip would compile to bytecode on one core
 $(BIN)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(INSTALL) ".[export]"
-	$(COMPILE)
-	touch $@
+	$(call install,export)
 
 $(BIN)/.dev: $(BIN)/.train
-	$(INSTALL) ".[dev]"
-	$(COMPILE)
-	touch $@
+	$(call install,dev)
 
 train: $(BIN)/.train ## train a GAN on MNIST; ARGS="key=value ..." changes the run
 	$(RUN) gan_lightning.train $(ARGS)

@@ -1,6 +1,7 @@
 """Algorithm 1 of "Generative Adversarial Nets" (Goodfellow et al., 2014)."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -102,8 +103,7 @@ class GAN(LightningModule):
         Returns:
             Both losses (scalars) and the discriminator's logits (m, 1) on the last minibatch, all detached.
         """
-        images, _ = batch
-        for real in images.chunk(self.k):
+        for real in batch[0].chunk(self.k):
             seen, fake = self.update_discriminator(real)
         if self.accumulate_grad_batches == 1:
             # G has not moved since it made these images: the same pass through it serves its own update.
@@ -133,16 +133,16 @@ class GAN(LightningModule):
         """Descend the stochastic gradient of 1/m Σ log(1 - D(G(z))), or its stand-in, in G's parameters."""
         self.discriminator.requires_grad_(False)
         for minibatch, fake in zip(real.chunk(self.accumulate_grad_batches), fakes, strict=True):
-            loss = self.generator_loss(minibatch, self.discriminator(fake))
+            loss = self.generator_loss(self.discriminator(fake), partial(self.discriminator, minibatch))
             self.manual_backward(loss / self.accumulate_grad_batches)
         self.discriminator.requires_grad_(True)
         self.update(player=0)
         return {"loss/generator": loss.detach()}
 
-    def generator_loss(self, real: Tensor, fake_logits: Tensor) -> Tensor:
+    def generator_loss(self, fake_logits: Tensor, real_logits: Callable[[], Tensor]) -> Tensor:
         """Give the generator's loss, a scalar; a loss of pairs is shown the real images' logits as well."""
         pairs = getattr(self.loss, "pairs", False)
-        return self.loss.generator(fake_logits, self.discriminator(real)) if pairs else self.loss.generator(fake_logits)
+        return self.loss.generator(fake_logits, real_logits()) if pairs else self.loss.generator(fake_logits)
 
     def sample(self, n: int) -> Tensor:
         """Draw n images (n, C, H, W) from the generator."""
@@ -193,7 +193,7 @@ class GAN(LightningModule):
         real_logits, fake_logits = self.discriminator(real), self.discriminator(self.sample(len(real)))
         return {
             "loss_discriminator": self.loss.discriminator(real_logits, fake_logits),
-            "loss_generator": self.generator_loss(real, fake_logits),
+            "loss_generator": self.generator_loss(fake_logits, lambda: real_logits),
             "probability_real": real_logits.sigmoid().mean(),
             "probability_fake": fake_logits.sigmoid().mean(),
             "accuracy": torch.cat([real_logits > 0, fake_logits <= 0]).float().mean(),

@@ -34,8 +34,7 @@ class SimultaneousGAN(GAN):
         fake = self.sample(len(real))
         shown = fake.detach().requires_grad_()  # where G's half of the gradient's way begins, which DDP sees apart
         real_logits, fake_logits = self.discriminator(torch.cat([real, shown])).chunk(2)
-        shown_to_g = (fake_logits, real_logits) if getattr(self.loss, "pairs", False) else (fake_logits,)
-        generator_loss = self.loss.generator(*shown_to_g)
+        generator_loss = self.generator_loss(fake_logits, lambda: real_logits)
         (direction,) = torch.autograd.grad(generator_loss, shown, retain_graph=True)
         discriminator_loss = self.loss.discriminator(real_logits, fake_logits)
         self.manual_backward(discriminator_loss + self.penalise(real, fake))

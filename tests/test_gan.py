@@ -67,26 +67,30 @@ def by_hand(gan: GAN, data: Tensor, *, clip: float | None = None) -> None:
         generator_optimizer.step()
 
 
-@pytest.mark.parametrize("loss", [Minimax(), Relativistic()])
-@pytest.mark.parametrize("penalty", [None, R1(gamma=1.0)])
-def test_players_step_at_once(loss: Any, penalty: R1 | None) -> None:
-    gan = tiny_gan(SimultaneousGAN, loss=loss, penalty=penalty)
-    trainer, data = fit(gan, steps=4)
-    expected = tiny_gan(loss=loss, penalty=penalty)
-    d, g = (list(network.parameters()) for network in (expected.discriminator, expected.generator))
+def at_once_by_hand(gan: GAN, data: Tensor) -> None:
+    """Train in place with both players stepping at once, plainly."""
+    d, g = (list(network.parameters()) for network in (gan.discriminator, gan.generator))
     for step, real in enumerate(data):
-        torch.manual_seed(fold(0, 0, step))
-        fake = expected.generator(torch.randn(len(real), 3))
-        real_logits, fake_logits = expected.discriminator(real), expected.discriminator(fake)
-        others = [real_logits] if isinstance(loss, Relativistic) else []
-        first = loss.discriminator(real_logits, fake_logits)
-        if penalty:
-            first = first + penalty(expected.discriminator, real, fake)
-        moves = torch.autograd.grad(first, d, retain_graph=True)
-        moves += torch.autograd.grad(loss.generator(fake_logits, *others), g)
+        torch.manual_seed(fold(gan.seed, 0, step))
+        fake = gan.generator(torch.randn(len(real), 3))
+        real_logits, fake_logits = gan.discriminator(real), gan.discriminator(fake)
+        others = [real_logits] if isinstance(gan.loss, Relativistic) else []
+        loss = gan.loss.discriminator(real_logits, fake_logits)
+        if gan.penalty and step % gan.penalty.every_n_steps == 0:
+            loss = loss + gan.penalty(gan.discriminator, real, fake)
+        moves = torch.autograd.grad(loss, d, retain_graph=True)
+        moves += torch.autograd.grad(gan.loss.generator(fake_logits, *others), g)
         with torch.no_grad():
             for i, (parameter, move) in enumerate(zip(d + g, moves, strict=True)):
                 parameter.sub_((0.2 if i < len(d) else 0.1) * move)
+
+
+@pytest.mark.parametrize("loss", [Minimax(), Relativistic()])
+@pytest.mark.parametrize("penalty", [None, R1(gamma=1.0)])
+def test_players_step_at_once(loss: Any, penalty: R1 | None) -> None:
+    gan, expected = (tiny_gan(SimultaneousGAN, loss=loss, penalty=penalty) for _ in range(2))
+    trainer, data = fit(gan, steps=4)
+    at_once_by_hand(expected, data)
     for a, b in zip(weights(gan).values(), weights(expected).values(), strict=True):
         torch.testing.assert_close(a, b)
     assert trainer.global_step == 4
@@ -132,9 +136,11 @@ def test_a_penalty_is_the_discriminators(penalty: R1) -> None:
     assert not same(weights(gan.discriminator), weights(plain.discriminator))
 
 
-@pytest.mark.parametrize("kind", [GAN, SimultaneousGAN])
+@pytest.mark.parametrize(("kind", "plainly"), [(GAN, by_hand), (SimultaneousGAN, at_once_by_hand)])
 @pytest.mark.parametrize("penalty", [R1(gamma=2.0), R2(gamma=2.0), R1R2(gamma=2.0, every_n_steps=3)])
-def test_compiled_networks_train_to_the_same_weights(penalty: R1, kind: type[GAN]) -> None:
+def test_compiled_networks_train_to_the_same_weights(
+    penalty: R1, kind: type[GAN], plainly: Callable[[GAN, Tensor], None]
+) -> None:
     """By a backend that traces as the default one does, and needs no compiler; neither has a double backward."""
     gan, expected = tiny_gan(kind, penalty=penalty), tiny_gan(kind, penalty=penalty)
     for network in (gan.generator, gan.discriminator):
@@ -143,8 +149,8 @@ def test_compiled_networks_train_to_the_same_weights(penalty: R1, kind: type[GAN
     (slope,) = torch.autograd.grad(gan.discriminator(images).sum(), images, create_graph=True)
     with pytest.raises(RuntimeError, match="double backward"):
         slope.sum().backward()
-    fit(gan, steps=4)
-    fit(expected, steps=4)
+    _, data = fit(gan, steps=4)
+    plainly(expected, data)
     for name, value in weights(expected).items():
         torch.testing.assert_close(weights(gan)[name], value)
 
