@@ -12,7 +12,6 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import loops
-from benchmarks.machine import processor
+from benchmarks.machine import DEVICE, processor, seconds
 from gan_lightning import config
 from gan_lightning.data.images import normalise
 from gan_lightning.metrics.parzen import ParzenWindow
@@ -31,13 +30,6 @@ from gan_lightning.train import has_compiler, keep_freed_memory, quiet
 
 Contest = Mapping[str, Callable[[], float]]
 Row = dict[str, str | float]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Time some work."""
-    since = time.perf_counter()
-    work()
-    return time.perf_counter() - since
 
 
 def hold(title: str, contest: Contest, *, base: str, rounds: int, unit: str = "images/s") -> list[Row]:
@@ -84,6 +76,17 @@ def training(steps: int, batch_size: int, precision: str = "32-true") -> Contest
     }
 
 
+def on_gpu(steps: int, batch_size: int) -> Contest:
+    """Pit what a GPU offers against the run as it is."""
+    typed = f"data.batch_size={batch_size}"
+    choices = ("matmul_precision=high", "trainer.precision=bf16-mixed", "compile=true", "cuda_graphs=true")
+    return {
+        "Trainer.fit": partial(loops.by_trainer, steps, typed),
+        **{choice: partial(loops.by_trainer, steps, typed, choice) for choice in choices},
+        "data.device=cpu": partial(loops.by_trainer, steps, typed, "data.device=cpu"),
+    }
+
+
 def data_path(batches: int) -> Contest:
     """Pit the data module against torchvision's usual way, both up to floats in [-1, 1]."""
     _, data = loops.build()
@@ -120,8 +123,8 @@ def sampling() -> Contest:
 def parzen() -> Contest:
     """Pit the log-likelihood of 10,000 images under 10,000 windows against its matrix product."""
     _, data = loops.build()
-    centres, real = (normalise(next(split.parts(10_000))) for split in (data.train, data.test))
-    window = ParzenWindow(num_validation=1)
+    centres, real = (normalise(next(split.parts(10_000)).to(DEVICE)) for split in (data.train, data.test))
+    window = ParzenWindow(num_validation=1).to(DEVICE)
     window.update(centres, real=False)
     window.update(real, real=True)
     window.sigma = 0.1668
@@ -283,7 +286,10 @@ def main() -> None:
         p: partial(loops.by_trainer, steps // 4, "data.batch_size=256", f"trainer.precision={p}")
         for p in ("32-true", "bf16-mixed")
     }
-    if bf16 := config.multiplies_in_bf16():
+    if DEVICE.type == "cuda":
+        rows += hold("batch 64, GPU", on_gpu(steps, 64), base="Trainer.fit", rounds=rounds)
+        rows += hold("batch 1024, GPU", on_gpu(steps // 4, 1024), base="Trainer.fit", rounds=rounds)
+    if bf16 := DEVICE.type == "cuda" or config.multiplies_in_bf16():
         rows += hold("batch 256, precision", precisions, base="32-true", rounds=rounds)
     hand = partial(loops.by_hand, steps // 4, 64)
     parts = {
@@ -294,6 +300,7 @@ def main() -> None:
         "gradients of D's weights in G's half": partial(hand, frozen=False),
         **({"compiled": partial(hand, compiled=True)} if has_compiler() else {}),
         **({"bf16": partial(hand, precision="bf16-mixed")} if bf16 else {}),
+        **({"one CUDA graph": partial(hand, captured=True)} if DEVICE.type == "cuda" else {}),
     }
     rows += hold("loop by hand, one thing changed", parts, base="all", rounds=rounds)
     rows += hold("data path", data_path(700), base="torchvision, PIL, DataLoader", rounds=rounds)

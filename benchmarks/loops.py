@@ -1,13 +1,14 @@
 """The article's GAN trained four ways, for comparison: as a textbook does, by hand, by ``Trainer.fit``, and not at all.
 
-All give images a second. The loop by hand does what the package does, without any framework; the textbook's is a
-script as tutorials have it; the limit is the time of the step's matrix products alone.
+All give images a second, on the GPU if there is one. The loop by hand does what the package does, without any
+framework; the textbook's is a script as tutorials have it; the limit is the time of the step's matrix products alone.
 """
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,10 +21,12 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 
+from benchmarks.machine import DEVICE, seconds
 from gan_lightning import config
+from gan_lightning.cuda_graphs import graph_steps
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
-from gan_lightning.train import BY_THE_GAN, make_callbacks, make_logger
+from gan_lightning.train import BY_THE_GAN, compile_networks, make_callbacks, make_logger
 
 Product = tuple[Tensor, Tensor]
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
@@ -35,8 +38,8 @@ def build(*overrides: str) -> tuple[GAN, ImageDataModule]:
 
 
 def build_from(composed: DictConfig) -> tuple[GAN, ImageDataModule]:
-    """Build what a config describes."""
-    gan: GAN = instantiate(composed.gan, _convert_="all")
+    """Build what a config describes, on the device."""
+    gan: GAN = instantiate(composed.gan, _convert_="all").to(DEVICE)
     data: ImageDataModule = instantiate(composed.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
     data.prepare_data()
     data.setup()
@@ -45,7 +48,7 @@ def build_from(composed: DictConfig) -> tuple[GAN, ImageDataModule]:
 
 def autocast(precision: str) -> AbstractContextManager[None]:
     """Compute in bf16 where that is safe, if the precision is ``bf16-mixed``."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
 
 
 def textbook_batches(batch_size: int) -> DataLoader:
@@ -60,13 +63,14 @@ def textbook(steps: int, batch_size: int) -> float:
     generator, discriminator = gan.generator.train(), nn.Sequential(gan.discriminator.train(), nn.Sigmoid())
     generator_optimizer = torch.optim.Adam(generator.parameters(), **ADAM)  # type: ignore[arg-type]
     discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), **ADAM)  # type: ignore[arg-type]
-    ones, zeros = torch.ones(batch_size, 1), torch.zeros(batch_size, 1)
+    ones, zeros = torch.ones(batch_size, 1, device=DEVICE), torch.zeros(batch_size, 1, device=DEVICE)
     loader, step = textbook_batches(batch_size), 0
     since = time.perf_counter()
     while step < steps:
-        for real, _ in loader:
+        for images, _ in loader:
+            real = images.to(DEVICE)
             generator_optimizer.zero_grad()
-            fake = generator(torch.randn(batch_size, 100))
+            fake = generator(torch.randn(batch_size, 100, device=DEVICE))
             generator_loss = binary_cross_entropy(discriminator(fake), ones)
             generator_loss.backward()
             generator_optimizer.step()
@@ -93,6 +97,7 @@ def by_hand(
     joint: bool = True,
     frozen: bool = True,
     compiled: bool = False,
+    captured: bool = False,
 ) -> float:
     """Train by the package's mathematics without any framework, and log nothing.
 
@@ -105,18 +110,22 @@ def by_hand(
         joint: D sees real and generated images in one pass.
         frozen: No gradients for D's weights in the generator's half.
         compiled: Both networks through ``torch.compile``.
+        captured: The whole step as a CUDA graph.
     """
     gan, data = build()
     generator, discriminator = gan.generator.train(), gan.discriminator.train()
-    generator_optimizer = torch.optim.Adam(generator.parameters(), fused=fused, **ADAM)  # type: ignore[arg-type]
-    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), fused=fused, **ADAM)  # type: ignore[arg-type]
+    generator_optimizer, discriminator_optimizer = (
+        torch.optim.Adam(network.parameters(), fused=fused, capturable=captured, **ADAM)  # type: ignore[arg-type]
+        for network in (generator, discriminator)
+    )
     g, d = (torch.compile(generator), torch.compile(discriminator)) if compiled else (generator, discriminator)
-    (images,), batches = data.train.parts(len(data.train)), order(len(data.train), batch_size)
+    images, batches = data.train.images.to(DEVICE), order(len(data.train), batch_size)  # type: ignore[union-attr]
+    index = next(batches).to(DEVICE)
 
     def step() -> None:
-        real = images[next(batches)].float().div_(127.5).sub_(1)
+        real = images[index].float().div_(127.5).sub_(1)
         with autocast(precision):
-            fake = g(torch.randn(batch_size, 100))
+            fake = g(torch.randn(batch_size, 100, device=DEVICE))
             if joint:
                 real_logits, fake_logits = d(torch.cat([real, fake.detach()])).chunk(2)
             else:
@@ -127,19 +136,28 @@ def by_hand(
         discriminator_optimizer.zero_grad()
         discriminator.requires_grad_(not frozen)
         with autocast(precision):
-            loss = -softplus(d(fake if shared else g(torch.randn(batch_size, 100)))).mean()
+            loss = -softplus(d(fake if shared else g(torch.randn(batch_size, 100, device=DEVICE)))).mean()
         loss.backward()
         discriminator.requires_grad_(True)
         generator_optimizer.step()
         generator_optimizer.zero_grad()
         discriminator_optimizer.zero_grad()
 
-    for _ in range(5):  # warm up, compile
-        step()
-    since = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return steps * batch_size / (time.perf_counter() - since)
+    def run(n: int, step: Callable[[], None] = step) -> None:
+        for _ in range(n):
+            index.copy_(next(batches))
+            step()
+
+    if captured:
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            run(5)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            step()
+        step = graph.replay
+    run(5, step)  # warm up, compile
+    return steps * batch_size / seconds(partial(run, steps, step))
 
 
 def order(size: int, batch_size: int) -> Iterator[Tensor]:
@@ -154,13 +172,18 @@ def by_trainer(steps: int, *overrides: str) -> float:
         "train",
         [
             "experiment=article",
-            "trainer.accelerator=cpu",
+            f"trainer.accelerator={'gpu' if DEVICE.type == 'cuda' else 'cpu'}",
             f"trainer.max_steps={steps}",
             f"trainer.val_check_interval={steps}",
             *overrides,
         ],
     )
     gan, data = build_from(composed)
+    if composed.compile:
+        compile_networks(gan)
+    if composed.cuda_graphs:
+        graph_steps(gan)
+    torch.set_float32_matmul_precision(composed.matmul_precision)
     timer = Timer()
     with tempfile.TemporaryDirectory() as folder:
         trainer = instantiate(
@@ -171,6 +194,7 @@ def by_trainer(steps: int, *overrides: str) -> float:
             _convert_="all",
         )
         trainer.fit(gan, data)
+    torch.set_float32_matmul_precision("highest")
     return steps * data.batch_size * gan.k / timer.time_elapsed("train")
 
 
@@ -180,9 +204,8 @@ def products(
     """Give each linear layer's three matrix products, as pairs to multiply: forward, backward by weights, by inputs."""
     found: list[tuple[Product, Product, Product]] = []
     for layer in (m for m in network.modules() if isinstance(m, nn.Linear)):
-        x = torch.randn(rows, layer.in_features, dtype=dtype)
-        y = torch.randn(rows, layer.out_features, dtype=dtype)
-        w = torch.randn(layer.out_features, layer.in_features, dtype=dtype)
+        shapes = (rows, layer.in_features), (rows, layer.out_features), (layer.out_features, layer.in_features)
+        x, y, w = (torch.randn(shape, dtype=dtype, device=DEVICE) for shape in shapes)
         found.append(((x, w.T), (y.T, x), (y, w)))
     return found
 
@@ -201,8 +224,11 @@ def limit(steps: int, batch_size: int, precision: str = "32-true") -> float:
             pairs += [forward, by_weights, by_inputs] if i else [forward, by_weights]
     for forward, _, by_inputs in products(gan.discriminator, batch_size, dtype):
         pairs += [forward, by_inputs]
-    since = time.perf_counter()
-    for _ in range(steps):
-        for a, b in pairs:
-            torch.mm(a, b)
-    return steps * batch_size / (time.perf_counter() - since)
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            for a, b in pairs:
+                torch.mm(a, b)
+
+    run(1)
+    return steps * batch_size / seconds(partial(run, steps))

@@ -119,6 +119,21 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not (any(there.values()) if accelerator == "gpu" else there[accelerator]):
             raise InputError(f"trainer.accelerator={accelerator}: this machine has none; allowed: auto, cpu")
+    if config.get("cuda_graphs") and (why := no_cuda_graphs(config)):
+        raise InputError(f"cuda_graphs=true: {why}; allowed: false")
+
+
+def no_cuda_graphs(config: DictConfig) -> str | None:
+    """Say why a run cannot record its steps as CUDA graphs."""
+    import torch
+
+    if not torch.cuda.is_available() or config.trainer.accelerator in ("cpu", "mps"):
+        return "needs a CUDA GPU, and this run has none"
+    if config.trainer.devices != 1 or config.trainer.num_nodes != 1:
+        return "needs one device, and this run may have more"
+    if OmegaConf.select(config, "callbacks.schedules.gamma"):
+        return "the penalty's gamma changes with the step, by callbacks.schedules.gamma"
+    return None
 
 
 def wrong_shape(key: str, was: dict[str, Any]) -> str | None:

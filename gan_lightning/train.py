@@ -76,6 +76,10 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     gan: GAN = instantiate(config.gan, _convert_="all")
     if config.compile:
         compile_networks(gan)
+    if config.cuda_graphs:
+        from gan_lightning.cuda_graphs import graph_steps
+
+        graph_steps(gan)
     gan.save_hyperparameters({"config": plain(config), "overrides": overrides}, logger=False)
     shape = config.model.get("image_shape")
     data = instantiate(config.data, minibatches_per_step=gan.minibatches_per_step, image_shape=shape, _convert_="all")

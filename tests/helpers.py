@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from gan_lightning import checkpoint, config
 from gan_lightning.gan import GAN
@@ -115,6 +116,24 @@ def tiny_gan(kind: type[GAN] = GAN, **changes: Any) -> GAN:
         "seed": 0,
     }
     return kind(**(parts | changes))
+
+
+def fit(gan: GAN, steps: int, size: int = 6, accelerator: str = "cpu", **options: Any) -> tuple[Trainer, Tensor]:
+    """Train for a few steps on random images; give the trainer and the images, a row a step."""
+    n = size * gan.minibatches_per_step
+    images = torch.rand(steps * n, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    batches = [(batch, torch.zeros(n)) for batch in images.split(n)]
+    trainer = Trainer(
+        accelerator=accelerator,
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trainer.fit(gan, DataLoader(batches, batch_size=None))
+    return trainer, images.view(steps, n, 1, 4, 4)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ def layer(name: str) -> int:
         return 3
     if name in {"sampling", "scoring", "figures"}:
         return 2
-    if name in {"gan", "simultaneous", "classification"} or name.startswith("data."):
+    if name in {"gan", "simultaneous", "cuda_graphs", "classification"} or name.startswith("data."):
         return 1
     return 0
 

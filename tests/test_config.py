@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +89,21 @@ def test_a_schedule_needs_an_end() -> None:
         rules.check(config.compose("train", ["trainer.max_steps=-1"]), config.compose("train"))
 
 
+def test_cuda_graphs_need_what_they_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*typed: str) -> str:
+        with pytest.raises(InputError) as error:
+            rules.check(config.compose("train", ["cuda_graphs=true", *typed]), config.compose("train"))
+        return str(error.value)
+
+    assert refused("trainer.accelerator=cpu") == (
+        "cuda_graphs=true: needs a CUDA GPU, and this run has none; allowed: false"
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "needs one device" in refused("trainer.devices=2")
+    gamma = "callbacks.schedules={_target_: gan_lightning.callbacks.schedules.Schedules, gamma: {_target_: x}}"
+    assert "by callbacks.schedules.gamma" in refused(gamma)
+
+
 @given(st.floats(0, 10), st.integers(2, 10**6), st.integers(0, 2**32 - 1))
 def test_possible_values_pass(lr: float, batch_size: int, seed: int) -> None:
     for key, value, default in (
@@ -103,7 +119,7 @@ def test_possible_values_pass(lr: float, batch_size: int, seed: int) -> None:
     ("argument", "line"),
     [
         ("trainer.max_step=1", "trainer.max_step=1: no such key; trainer has max_steps"),
-        ("colour=red", "colour=red: no such key; the top has seed, k, compile, checkpoint"),
+        ("colour=red", "colour=red: no such key; the top has seed, k, compile, cuda_graphs"),
         ("model=unheard", "model=unheard: no such choice; allowed: goodfellow2014, mlp, mlp_1d"),
         (
             "optimizer/scheduler=x",

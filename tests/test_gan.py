@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from gan_lightning.averaging import ExponentialAverage
 from gan_lightning.errors import InputError
@@ -16,25 +14,7 @@ from gan_lightning.losses import Minimax, Relativistic
 from gan_lightning.penalties import R1, R1R2, R2
 from gan_lightning.seeding import fold
 from gan_lightning.simultaneous import SimultaneousGAN
-from tests.helpers import same, tiny_gan, weights
-
-
-def fit(gan: GAN, steps: int, size: int = 6, **options: Any) -> tuple[Trainer, Tensor]:
-    """Train for a few steps on random images; give the trainer and the images, a row a step."""
-    n = size * gan.minibatches_per_step
-    images = torch.rand(steps * n, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    batches = [(batch, torch.zeros(n)) for batch in images.split(n)]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
-    trainer.fit(gan, DataLoader(batches, batch_size=None))
-    return trainer, images.view(steps, n, 1, 4, 4)
+from tests.helpers import fit, same, tiny_gan, weights
 
 
 def by_hand(gan: GAN, data: Tensor, *, clip: float | None = None) -> None:

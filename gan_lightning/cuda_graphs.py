@@ -1,0 +1,108 @@
+"""Training steps as CUDA graphs: what a GPU does is recorded once, and then launched as a whole."""
+
+import warnings
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN, Batch
+
+Segment = tuple[torch.cuda.CUDAGraph, int, list[Tensor | None]]  # up to an update: the work, the player, its gradient
+Recording = tuple[Tensor, list[Segment], dict[str, Tensor]]  # real images, the step, what it returns
+
+
+def graph_steps(gan: GAN) -> "GraphedStep":
+    """Put a :class:`GraphedStep` in the place of a GAN's training step."""
+    graphed = GraphedStep(gan)
+
+    def training_step(batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # Lightning takes a function alone
+        return graphed(batch, batch_idx)
+
+    gan.training_step = training_step  # type: ignore[method-assign]
+    return graphed
+
+
+class GraphedStep:
+    """A GAN's training step of which all but the updates is launched as CUDA graphs.
+
+    For networks as small as the article's, a GPU waits for the CPU to launch one kernel after another, most of the
+    time. The updates (clipping, optimizers, schedulers, average) stay outside, so their values may change with the
+    step. Those of the loss and the penalty may not; steps that a lazy penalty leaves out are recorded apart.
+
+    Args:
+        gan: On a CUDA device, trained in one process.
+    """
+
+    def __init__(self, gan: GAN) -> None:
+        self.gan, self.step, self.update = gan, gan.training_step, gan.update
+        self.recordings: dict[bool, Recording | None] = {}
+
+    def __call__(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Take the step; see :meth:`GAN.training_step`. Of each kind, the first is taken as it is, to warm up."""
+        penalised = self.gan.global_step % getattr(self.gan.penalty, "every_n_steps", 1) == 0
+        if penalised not in self.recordings:
+            self.leave_default_stream()
+            self.recordings[penalised] = None
+            return self.step(batch, batch_idx)
+        recording = self.recordings[penalised]
+        if recording is None:
+            recording = self.recordings[penalised] = self.record(batch, batch_idx)
+        else:
+            self.replay(batch, recording)
+        return recording[2]
+
+    def leave_default_stream(self) -> None:
+        """Go over to a stream on which graphs can be recorded."""
+        if torch.cuda.current_stream() == torch.cuda.default_stream():
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            torch.cuda.set_stream(stream)
+
+    def record(self, batch: Batch, batch_idx: int) -> Recording:
+        """Take the step, and record it on the way.
+
+        Raises:
+            InputError: If a part does what cannot be recorded, such as to wait for the device.
+        """
+        images, pool = batch[0].clone(), torch.cuda.graph_pool_handle()
+        segments: list[Segment] = []
+        graph = torch.cuda.CUDAGraph()
+
+        def update(player: int) -> None:
+            nonlocal graph
+            graph.capture_end()
+            network = (self.gan.generator, self.gan.discriminator)[player]
+            segments.append((graph, player, [p.grad for p in network.parameters()]))
+            graph.replay()
+            self.update(player)
+            graph = torch.cuda.CUDAGraph()
+            graph.capture_begin(pool)
+
+        torch.cuda.synchronize()
+        self.gan.update = update  # type: ignore[method-assign]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*CUDA Graph is empty.*")  # where no work lies between two updates
+            try:
+                graph.capture_begin(pool)
+                seen = self.step((images, batch[1]), batch_idx)
+                graph.capture_end()
+            except RuntimeError as error:
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                raise InputError(f"cuda_graphs=true: {str(error).splitlines()[0]}; allowed: false") from error
+            finally:
+                del self.gan.update
+        return images, segments, seen
+
+    def replay(self, batch: Batch, recording: Recording) -> None:
+        """Take the step from a recording."""
+        images, segments, _ = recording
+        images.copy_(batch[0])
+        for graph, player, gradients in segments:
+            graph.replay()
+            network = (self.gan.generator, self.gan.discriminator)[player]
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            self.update(player)
