@@ -78,12 +78,11 @@ def training(steps: int, batch_size: int, precision: str = "32-true") -> Contest
 
 def on_gpu(steps: int, batch_size: int) -> Contest:
     """Pit what a GPU offers against the run as it is."""
-    typed = f"data.batch_size={batch_size}"
+    typed = (f"data.batch_size={batch_size}", "callbacks.scoring=null", "callbacks.paper_figures=null")
     choices = ("matmul_precision=high", "trainer.precision=bf16-mixed", "compile=true", "cuda_graphs=true")
     return {
-        "Trainer.fit": partial(loops.by_trainer, steps, typed),
-        **{choice: partial(loops.by_trainer, steps, typed, choice) for choice in choices},
-        "data.device=cpu": partial(loops.by_trainer, steps, typed, "data.device=cpu"),
+        "Trainer.fit": partial(loops.by_trainer, steps, *typed),
+        **{choice: partial(loops.by_trainer, steps, *typed, choice) for choice in (*choices, "data.device=cpu")},
     }
 
 
@@ -242,7 +241,7 @@ def scaling(steps: int, folder: Path) -> dict[str, dict[str, float]]:
     return {
         what: {str(n): loops.by_trainer(steps, *typed, *plain) for n, typed in values.items()}
         for what, values in changes.items()
-    } | {"ranks, 64 images each": {str(n): ranks(steps, n, folder, *plain) for n in (1, 2)}}
+    } | {"ranks on the CPU, 64 images each": {str(n): ranks(steps, n, folder, *plain) for n in (1, 2)}}
 
 
 def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) -> None:

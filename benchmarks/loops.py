@@ -33,16 +33,17 @@ ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
 
 def build(*overrides: str) -> tuple[GAN, ImageDataModule]:
-    """Build the article's GAN, and its data, set up."""
-    return build_from(config.compose("train", ["experiment=article", *overrides]))
+    """Build the article's GAN, on the device, and its data, set up."""
+    gan, data = build_from(config.compose("train", ["experiment=article", *overrides]))
+    data.prepare_data()
+    data.setup()
+    return gan.to(DEVICE), data
 
 
 def build_from(composed: DictConfig) -> tuple[GAN, ImageDataModule]:
-    """Build what a config describes, on the device."""
-    gan: GAN = instantiate(composed.gan, _convert_="all").to(DEVICE)
+    """Build what a config describes."""
+    gan: GAN = instantiate(composed.gan, _convert_="all")
     data: ImageDataModule = instantiate(composed.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
-    data.prepare_data()
-    data.setup()
     return gan, data
 
 
@@ -145,7 +146,7 @@ def by_hand(
 
     def run(n: int, step: Callable[[], None] = step) -> None:
         for _ in range(n):
-            index.copy_(next(batches))
+            index.copy_(next(batches), non_blocking=True)
             step()
 
     if captured:

@@ -10,7 +10,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN, Batch
 
 Segment = tuple[torch.cuda.CUDAGraph, int, list[Tensor | None]]  # up to an update: the work, the player, its gradient
-Recording = tuple[Tensor, list[Segment], dict[str, Tensor]]  # real images, the step, what it returns
+Recording = tuple[Batch, list[Segment], torch.cuda.CUDAGraph, dict[str, Tensor]]  # batch, step, its rest, its result
 
 
 def graph_steps(gan: GAN) -> "GraphedStep":
@@ -32,15 +32,23 @@ class GraphedStep:
     step. Those of the loss and the penalty may not; steps that a lazy penalty leaves out are recorded apart.
 
     Args:
-        gan: On a CUDA device, trained in one process.
+        gan: Trained once, on a CUDA device, in one process.
     """
 
     def __init__(self, gan: GAN) -> None:
         self.gan, self.step, self.update = gan, gan.training_step, gan.update
         self.recordings: dict[bool, Recording | None] = {}
+        self.gamma = getattr(gan.penalty, "gamma", None)
 
     def __call__(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Take the step; see :meth:`GAN.training_step`. Of each kind, the first is taken as it is, to warm up."""
+        """Take the step; see :meth:`GAN.training_step`. Of each kind, the first is taken as it is, to warm up.
+
+        Raises:
+            InputError: If the penalty's γ has changed, or a part does what cannot be recorded, such as to wait for the
+                device.
+        """
+        if getattr(self.gan.penalty, "gamma", None) != self.gamma:
+            raise InputError("cuda_graphs=true: the penalty's gamma changes with the step; allowed: false")
         penalised = self.gan.global_step % getattr(self.gan.penalty, "every_n_steps", 1) == 0
         if penalised not in self.recordings:
             self.leave_default_stream()
@@ -51,7 +59,7 @@ class GraphedStep:
             recording = self.recordings[penalised] = self.record(batch, batch_idx)
         else:
             self.replay(batch, recording)
-        return recording[2]
+        return recording[-1]
 
     def leave_default_stream(self) -> None:
         """Go over to a stream on which graphs can be recorded."""
@@ -61,20 +69,15 @@ class GraphedStep:
             torch.cuda.set_stream(stream)
 
     def record(self, batch: Batch, batch_idx: int) -> Recording:
-        """Take the step, and record it on the way.
-
-        Raises:
-            InputError: If a part does what cannot be recorded, such as to wait for the device.
-        """
-        images, pool = batch[0].clone(), torch.cuda.graph_pool_handle()
+        """Take the step, and record it on the way."""
+        kept, pool = (batch[0].clone(), batch[1].clone()), torch.cuda.graph_pool_handle()
         segments: list[Segment] = []
         graph = torch.cuda.CUDAGraph()
 
         def update(player: int) -> None:
             nonlocal graph
             graph.capture_end()
-            network = (self.gan.generator, self.gan.discriminator)[player]
-            segments.append((graph, player, [p.grad for p in network.parameters()]))
+            segments.append((graph, player, [p.grad for p in self.parameters(player)]))
             graph.replay()
             self.update(player)
             graph = torch.cuda.CUDAGraph()
@@ -86,23 +89,31 @@ class GraphedStep:
             warnings.filterwarnings("ignore", ".*CUDA Graph is empty.*")  # where no work lies between two updates
             try:
                 graph.capture_begin(pool)
-                seen = self.step((images, batch[1]), batch_idx)
+                result = self.step(kept, batch_idx)
                 graph.capture_end()
-            except RuntimeError as error:
+            except BaseException as error:
                 with suppress(RuntimeError):
                     graph.capture_end()
-                raise InputError(f"cuda_graphs=true: {str(error).splitlines()[0]}; allowed: false") from error
+                if isinstance(error, RuntimeError):
+                    raise InputError(f"cuda_graphs=true: {str(error).splitlines()[0]}; allowed: false") from error
+                raise
             finally:
                 del self.gan.update
-        return images, segments, seen
+        graph.replay()
+        return kept, segments, graph, result
 
     def replay(self, batch: Batch, recording: Recording) -> None:
         """Take the step from a recording."""
-        images, segments, _ = recording
-        images.copy_(batch[0])
+        kept, segments, rest, _ = recording
+        for old, new in zip(kept, batch, strict=True):
+            old.copy_(new)
         for graph, player, gradients in segments:
             graph.replay()
-            network = (self.gan.generator, self.gan.discriminator)[player]
-            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            for parameter, gradient in zip(self.parameters(player), gradients, strict=True):
                 parameter.grad = gradient
             self.update(player)
+        rest.replay()
+
+    def parameters(self, player: int) -> list[Tensor]:
+        """List a player's parameters; see :meth:`GAN.update`."""
+        return list((self.gan.generator, self.gan.discriminator)[player].parameters())

@@ -130,9 +130,9 @@ def no_cuda_graphs(config: DictConfig) -> str | None:
     if not torch.cuda.is_available() or config.trainer.accelerator in ("cpu", "mps"):
         return "needs a CUDA GPU, and this run has none"
     if config.trainer.devices != 1 or config.trainer.num_nodes != 1:
-        return "needs one device, and this run may have more"
-    if OmegaConf.select(config, "callbacks.schedules.gamma"):
-        return "the penalty's gamma changes with the step, by callbacks.schedules.gamma"
+        return "needs trainer.devices=1 and trainer.num_nodes=1"
+    if config.trainer.detect_anomaly:
+        return "trainer.detect_anomaly=true waits for the device"
     return None
 
 

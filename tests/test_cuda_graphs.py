@@ -31,6 +31,16 @@ def test_the_first_step_of_each_kind_is_taken_as_it_is(monkeypatch: pytest.Monke
     assert same(weights(graphed), weights(expected))
 
 
+def test_a_gamma_that_changes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GraphedStep, "leave_default_stream", lambda self: None)
+    gan = tiny_gan(penalty=R1(gamma=2.0))
+    graph_steps(gan)
+    fit(gan, steps=1)
+    gan.penalty.gamma = 1.0
+    with pytest.raises(InputError, match="gamma changes with the step"):
+        fit(gan, steps=1)
+
+
 @needs_gpu
 @pytest.mark.parametrize(
     ("kind", "changes"),

@@ -44,7 +44,7 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int | Tensor | slice) -> tuple[Tensor, Tensor]:
         if isinstance(index, Tensor):
-            index = index.to(self.images.device)
+            index = index.to(self.images.device, non_blocking=True)
         return self.images[index], self.labels[index]
 
     def to(self, device: torch.device) -> "InMemoryImages":
