@@ -7,7 +7,6 @@ from math import log, pi
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 SIGMAS = torch.logspace(-1, 0, 10).tolist()
 
@@ -22,7 +21,7 @@ class ParzenWindow(Metric):
 
     Args:
         num_validation: How many validation images choose σ.
-        block_size: Images compared with all the centres at a time; bounds the memory, not the result.
+        block_size: Images compared at a time with a batch of centres; bounds the memory, not the result.
     """
 
     full_state_update = False
@@ -55,8 +54,7 @@ class ParzenWindow(Metric):
         """Give ``parzen_ll``, its standard error ``parzen_ll_se`` (both nats) and ``parzen_sigma``."""
         if self.sigma is None:
             raise RuntimeError("ParzenWindow: call tune() before compute()")
-        held_out = [self.held_out] if isinstance(self.held_out, Tensor) else self.held_out  # one if synchronised
-        (likelihoods,) = self._log_likelihoods(held_out, [self.sigma])
+        (likelihoods,) = self._log_likelihoods(listed(self.held_out), [self.sigma])
         return {
             "parzen_ll": likelihoods.mean(),
             "parzen_ll_se": likelihoods.std(correction=0) / len(likelihoods) ** 0.5,
@@ -65,14 +63,22 @@ class ParzenWindow(Metric):
 
     def _log_likelihoods(self, batches: Iterable[Tensor], sigmas: list[float]) -> Tensor:
         """Log-likelihoods (S, N), float64, of batches (M, C, H, W) of N images in [-1, 1] for each of S widths."""
-        centres = dim_zero_cat(self.centres).flatten(1)
-        n, dim = centres.shape
-        norms = torch.linalg.vector_norm(centres, dim=1).square()
+        parts = [part.flatten(1) for part in listed(self.centres)]
+        norms = [torch.linalg.vector_norm(part, dim=1).square() for part in parts]
         likelihoods = []
         for block in chain.from_iterable(batch.flatten(1).split(self.block_size) for batch in batches):  # (B, D)
-            squares = torch.addmm(norms, block, centres.T, alpha=-2)  # ‖μ‖² - 2 x·μ, (B, n)
-            squares += block.square().sum(1, keepdim=True)
-            # In [-1, 1] they are four times those of pixels in [0, 1], which σ is for.
-            likelihoods.append(torch.stack([(squares / (-8 * s**2)).logsumexp(1).double() for s in sigmas]))
-        widths = torch.tensor(sigmas, dtype=torch.float64, device=centres.device).unsqueeze(1)
+            own = block.square().sum(1, keepdim=True)
+            sums = []  # (S, B) for each part of the centres
+            for part, norm in zip(parts, norms, strict=True):
+                squares = torch.addmm(norm, block, part.T, alpha=-2).add_(own)  # ‖μ‖² - 2 x·μ + ‖x‖²
+                # In [-1, 1] they are four times those of pixels in [0, 1], which σ is for.
+                sums.append(torch.stack([(squares / (-8 * s**2)).logsumexp(1).double() for s in sigmas]))
+            likelihoods.append(torch.stack(sums).logsumexp(0))
+        n, dim = sum(map(len, parts)), parts[0].shape[1]
+        widths = torch.tensor(sigmas, dtype=torch.float64, device=own.device).unsqueeze(1)
         return torch.cat(likelihoods, dim=1) - log(n) - dim * (widths.log() + log(2 * pi) / 2)
+
+
+def listed(batches: Tensor | list[Tensor]) -> list[Tensor]:
+    """Give a metric's batches as a list, which synchronising makes one tensor of."""
+    return [batches] if isinstance(batches, Tensor) else batches
