@@ -26,7 +26,7 @@ from gan_lightning.data.images import normalise
 from gan_lightning.metrics.parzen import ParzenWindow
 from gan_lightning.sampling import draw
 from gan_lightning.scoring import BATCH, normalised, score
-from gan_lightning.train import has_compiler, keep_freed_memory, quiet
+from gan_lightning.train import has_compiler, keep_freed_memory, look_for_gpus_once, quiet
 
 Contest = Mapping[str, Callable[[], float]]
 Row = dict[str, str | float]
@@ -273,6 +273,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     quiet()
     keep_freed_memory()
+    look_for_gpus_once()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     head = f"{processor()}, {torch.get_num_threads()} threads, {versions}, {rounds} rounds of {steps} steps"
     head += "\n\n| what | | median | min | max | unit | ratio |\n| --- | --- | --- | --- | --- | --- | --- |"
