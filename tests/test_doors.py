@@ -159,8 +159,8 @@ def test_readme_commands(command: str, run: Path, tmp_path: Path) -> None:
         typed = [a for a in arguments if not a.startswith(("trainer.accelerator", "trainer.max_", "checkpoint"))]
         if any(a.startswith("trainer.devices") for a in typed):
             typed = [a for a in typed if not a.startswith("trainer.devices")] + ["trainer.devices=2"]
-        if any(a.startswith(("data=", "model=")) for a in typed):
-            typed.insert(0, "--cfg=job")  # data that is not here: compose only; flags stand before overrides
+        if any(a.startswith(("data=", "model=", "cuda_graphs=")) for a in typed):
+            typed.insert(0, "--cfg=job")  # data or a GPU that is not here: compose only; flags stand before overrides
         if any(a.startswith("checkpoint") for a in arguments):
             small, typed = [], [checkpoint(run), "hydra.run.dir=elsewhere"]
         arguments = [*typed, *(a for a in small if a.split("=")[0] not in {t.split("=")[0] for t in typed})]
