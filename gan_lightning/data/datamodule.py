@@ -1,7 +1,8 @@
 """The LightningDataModule over torchvision-style data sets."""
 
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from typing import Any
 
@@ -12,6 +13,24 @@ from torch.utils.data import DataLoader
 
 from gan_lightning.data.images import InMemoryImages, ShuffledBatches, StreamedImages, normalise
 from gan_lightning.errors import InputError
+
+
+@contextmanager
+def alone(folder: str) -> Iterator[None]:
+    """Hold a folder's lock, where the system has one, so that runs started at once do not read half a data set."""
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows; no such folder
+        yield
+        return
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class ImageDataModule(LightningDataModule):
@@ -65,10 +84,10 @@ class ImageDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
 
     def prepare_data(self) -> None:
-        """Fetch the data set unless it is there; runs in one process only."""
+        """Fetch the data set unless it is there; runs in one process of a run, while other runs wait."""
         for train in (True, False):
             try:
-                with redirect_stdout(StringIO()):
+                with alone(self.root), redirect_stdout(StringIO()):
                     self.dataset(self.root, train=train, download=True)
             except (RuntimeError, OSError) as error:
                 name = getattr(self.dataset, "func", self.dataset).__name__

@@ -1,4 +1,6 @@
 import gzip
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,6 +86,23 @@ def test_archives_are_the_official_ones_and_need_no_network(tmp_path: Path) -> N
     data = ImageDataModule(dataset=MNIST, root=str(tmp_path), batch_size=64, val_size=10_000, seed=0)
     data.prepare_data()
     assert (raw / "train-images-idx3-ubyte").stat().st_size == 16 + 60_000 * 784
+
+
+def test_runs_started_at_once_unpack_one_after_the_other(tmp_path: Path) -> None:
+    at_work: list[int] = []
+    most = 0
+
+    def dataset(root: str, **_: Any) -> None:
+        nonlocal most
+        at_work.append(1)
+        time.sleep(0.02)
+        most = max(most, len(at_work))
+        at_work.pop()
+
+    module = ImageDataModule(dataset=dataset, root=str(tmp_path), batch_size=1, val_size=1, seed=0)
+    with ThreadPoolExecutor(3) as runs:
+        list(runs.map(lambda _: module.prepare_data(), range(3)))
+    assert most == 1
 
 
 def test_absent_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
