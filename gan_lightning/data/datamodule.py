@@ -18,19 +18,17 @@ from gan_lightning.errors import InputError
 @contextmanager
 def alone(folder: str) -> Iterator[None]:
     """Hold a folder's lock, where the system has one, so that runs started at once do not read half a data set."""
-    try:
+    descriptor = None
+    with suppress(ImportError, OSError):  # Windows; no such folder; a file system without locks
         import fcntl
 
         descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):  # Windows; no such folder
-        yield
-        return
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 class ImageDataModule(LightningDataModule):
