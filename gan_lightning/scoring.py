@@ -72,9 +72,11 @@ def evaluate(
         seed: Of their noise.
 
     Returns:
-        For "validation" and for "test": what :meth:`GAN.judge` gives, averaged over the images, and the metrics.
+        For "validation" and for "test": what :meth:`GAN.judge` gives, averaged over the images, and the metrics; those
+        that search the training images for "test" alone.
     """
     gan.eval()
+    fake = list(draw(gan, num_images, seed=seed))  # the same for both, so that these share their features
     figures = {}
     for split, images in (("validation", data.val), ("test", data.test)):
         batches = list(zip(normalised(images.parts(BATCH), gan.device), images.labels.split(BATCH), strict=True))
@@ -84,8 +86,9 @@ def evaluate(
                 for name, value in gan.judge(batch, i).items():
                     sums[name] = sums.get(name, 0) + float(value) * len(batch[0])
         figures[split] = {name: value / len(images) for name, value in sums.items()} | score(
-            metrics,
-            fake=draw(gan, num_images, seed=seed),
+            # How far generated images are from the training images does not depend on the split.
+            {name: m for name, m in metrics.items() if split == "test" or not hasattr(m, "search")},
+            fake=fake,
             real=(real for real, _ in batches),
             validation=lambda n: normalise(data.val.images[:n].to(gan.device)),
             train=lambda: normalised(data.train.parts(BATCH), gan.device),

@@ -26,7 +26,7 @@ class SimultaneousGAN(GAN):
         super().__init__(**parts)
         for name in ("k", "accumulate_grad_batches"):
             if getattr(self, name) != 1:
-                raise InputError(f"{name}={getattr(self, name)}: must be 1 where both players step at once")
+                raise InputError(f"{name}={getattr(self, name)}: allowed: 1, where both players step at once")
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Update both networks; see :meth:`GAN.training_step`."""

@@ -78,7 +78,7 @@ def test_players_step_at_once(loss: Any, penalty: R1 | None) -> None:
 
 @pytest.mark.parametrize("name", ["k", "accumulate_grad_batches"])
 def test_players_who_step_at_once_take_one_minibatch(name: str) -> None:
-    with pytest.raises(InputError, match=f"^{name}=2: must be 1"):
+    with pytest.raises(InputError, match=f"^{name}=2: allowed: 1"):
         tiny_gan(SimultaneousGAN, **{name: 2})
 
 

@@ -23,6 +23,11 @@ class Brightness(Metric):
         return self.fake[0] / self.fake[1] - self.real[0] / self.real[1]
 
 
+class Searching(Brightness):
+    def search(self, train: object) -> None:
+        pass
+
+
 def test_any_metric_is_fed_and_left_empty() -> None:
     metric = Brightness()
     fake, real = [torch.ones(3, 1, 2, 2)] * 2, [torch.zeros(4, 1, 2, 2)]
@@ -44,8 +49,11 @@ def test_evaluate_measures_both_splits(mnist: ImageDataModule) -> None:
     from gan_lightning.config import compose
 
     gan = instantiate(compose("train").gan, _convert_="all")
-    figures = scoring.evaluate(gan, mnist, {"brightness": Brightness()}, num_images=50, seed=0)
+    metrics = {"brightness": Brightness(), "nearest": Searching()}
+    figures = scoring.evaluate(gan, mnist, metrics, num_images=50, seed=0)
     assert figures.keys() == {"validation", "test"}
+    assert figures["test"]["nearest"] == figures["test"]["brightness"]
+    assert "nearest" not in figures["validation"]
     batches = [(images, labels) for images, labels in mnist.test_dataloader()]
     with torch.inference_mode():
         logits = torch.cat([gan.discriminator(mnist.on_after_batch_transfer(b, 0)[0]) for b in batches])

@@ -1,5 +1,6 @@
 """Checkpoints: the best, the last, and the one that an interruption leaves."""
 
+import logging
 import signal
 import threading
 import time
@@ -11,6 +12,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from gan_lightning.gan import GAN
+
+log = logging.getLogger(__name__)
 
 
 class Interrupted(BaseException):
@@ -47,6 +50,7 @@ class Checkpoints(ModelCheckpoint):
             enable_version_counter=False,
         )
         self.signum, self.asked = 0, 0.0
+        self.missed = False
 
     def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
         """Settle in the run's folder."""
@@ -77,6 +81,10 @@ class Checkpoints(ModelCheckpoint):
         """Save the best and the last; then stop, if asked to."""
         if self.monitor in trainer.callback_metrics:
             super().on_validation_end(trainer, pl_module)
+        elif trainer.is_global_zero and not self.missed:
+            self.missed = True
+            there = ", ".join(sorted(trainer.callback_metrics))
+            log.warning("monitor=%s: not measured, so no checkpoint is kept as the best; allowed: %s", self.monitor, there)
         self.save_newest(trainer)
         self.stop_if_asked(trainer)
 

@@ -68,10 +68,9 @@ class PrecisionRecall(Metric):
 
     def _radii(self, features: Tensor) -> Tensor:
         """Squared distance (N,) of each row of (N, F) to its k-th nearest other row."""
-        n = len(features)
+        within = min(self.k + 1, len(features))  # the nearest is the row itself
         return torch.cat(
-            # the nearest is the row itself
-            [squared_distances(b, features).kthvalue(min(self.k + 1, n), dim=1).values for b in features.split(BLOCK)]
+            [squared_distances(b, features).topk(within, largest=False).values[:, -1] for b in features.split(BLOCK)]
         )
 
 

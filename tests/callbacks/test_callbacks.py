@@ -54,6 +54,9 @@ def test_bar_is_put_away_on_an_exception() -> None:
     assert not bar.bar.live.is_started
 
 
-def test_nothing_is_kept_without_the_monitored_figure(tmp_path: Path) -> None:
-    run = helpers.run(tmp_path / "run", "callbacks.scoring=null")
+def test_nothing_is_kept_without_the_monitored_figure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = helpers.run(tmp_path / "run", "monitor=FID")
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    (said,) = (record.message for record in caplog.records if "monitor" in record.message)
+    assert said.startswith("monitor=FID: not measured")
+    assert "parzen_ll, " in said
