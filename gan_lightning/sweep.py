@@ -30,6 +30,8 @@ def run_job(config: DictConfig) -> float | None:
     flags = [a for a in sys.argv[1:] if "=" not in a and a not in ("-m", "--multirun") and a[0] != "~"]
     module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
     command = [sys.executable, "-m", module, *flags, *job.overrides.task, f"hydra.run.dir='{folder}'"]
+    for before in ("metrics.json", "error.txt"):  # of an earlier sweep in the same folder
+        (folder / before).unlink(missing_ok=True)
     code, last_line = run(command)
     if code:
         (folder / ".hydra").mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,8 @@ def run_job(config: DictConfig) -> float | None:
 def run(command: Sequence[str]) -> tuple[int, str]:
     """Run a command, its output passed on; give its exit code and the last line of its standard error.
 
-    SIGINT and SIGTERM are passed on too, each once: the command does not hear the terminal itself.
+    The code is 128 and the signal's number if a signal ended the command, as in a shell. SIGINT and SIGTERM are passed
+    on too, each once: the command does not hear the terminal itself.
     """
     last_line = ""
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
@@ -62,6 +65,7 @@ def run(command: Sequence[str]) -> tuple[int, str]:
                 if line.strip() and "HYDRA_FULL_ERROR" not in line:
                     last_line = line.strip()
             code = process.wait()
+            code = 128 - code if code < 0 else code
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -92,17 +96,17 @@ def summarise(folder: Path, *, monitor: str, mode: str) -> list[dict[str, Any]]:
         mode: "max" if a larger one is better, else "min".
 
     Returns:
-        A row a job: its number, its overrides, its figures or its error. The Markdown table leaves out overrides
+        A row a job: its folder's name, its overrides, its figures or its error. The Markdown table leaves out overrides
         that all jobs share, and validation figures but the monitored one.
     """
     jobs = [job for job in folder.iterdir() if (job / ".hydra").is_dir()]
     overrides = {job.name: read_overrides(job) for job in jobs}
     rows = [{"job": job.name} | overrides[job.name] | read_figures(job) for job in jobs]
 
-    def rank(row: dict[str, Any]) -> tuple[bool, float, int]:
+    def rank(row: dict[str, Any]) -> tuple[bool, float, int, str]:
         figure = row.get(monitored(row, monitor), math.nan)
         order = math.inf if math.isnan(figure) else -figure if mode == "max" else figure
-        return "error" in row, order, int(row["job"])
+        return "error" in row, order, len(row["job"]), row["job"]  # 9 before 10
 
     rows.sort(key=rank)
     columns = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda key: key == "error")

@@ -12,7 +12,7 @@ from tests import helpers
 from tests.helpers import SMALL, call, last, same
 
 
-def job(folder: Path, number: int, overrides: list[str], **files: Any) -> None:
+def job(folder: Path, number: int | str, overrides: list[str], **files: Any) -> None:
     """Write a job's folder."""
     (folder / str(number) / ".hydra").mkdir(parents=True)
     OmegaConf.save(overrides, folder / str(number) / ".hydra" / "overrides.yaml")
@@ -46,11 +46,19 @@ def test_a_failed_sweep_has_a_summary(tmp_path: Path) -> None:
     assert summarise(tmp_path, monitor="parzen_ll", mode="max") == [{"job": "0", "lr": "1", "error": "no"}]
 
 
+def test_jobs_may_have_names(tmp_path: Path) -> None:
+    for name in ("10", "9", "lr=1"):
+        job(tmp_path, name, [])
+    assert [row["job"] for row in summarise(tmp_path, monitor="parzen_ll", mode="max")] == ["9", "10", "lr=1"]
+
+
 def test_run_gives_the_exit_code_and_the_last_word() -> None:
     import sys
 
     program = "import sys; print('out'); sys.stderr.write('first\\nlast\\n\\nset HYDRA_FULL_ERROR\\n'); sys.exit(7)"
     assert run([sys.executable, "-c", program]) == (7, "last")
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    assert run([sys.executable, "-c", killed]) == (143, "")
 
 
 def test_sweep(tmp_path: Path) -> None:
