@@ -86,13 +86,17 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     data = instantiate(config.data, minibatches_per_step=gan.minibatches_per_step, image_shape=shape, _convert_="all")
     one_device = config.trainer.devices == 1 and config.trainer.num_nodes == 1
     timer = Timer(duration=config.trainer.max_time, verbose=False)
+    callbacks = make_callbacks(config)
     trainer: Trainer = instantiate(
         {key: value for key, value in config.trainer.items() if key not in (*BY_THE_GAN, "max_time")},  # the timer's
+        # Where ours are left out, Lightning would put its own.
+        enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
+        enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
         # While one network is updated, DDP must not wait for gradients of the other's parameters.
         strategy="auto" if one_device else "ddp_find_unused_parameters_true",
         default_root_dir=str(run),
         logger=make_logger(config, run, step),
-        callbacks=[timer, *make_callbacks(config)],
+        callbacks=[timer, *callbacks],
         plugins=[AtomicCheckpointIO()],
         _convert_="all",
     )
@@ -199,11 +203,11 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     from gan_lightning.callbacks.scalars import images_per_step
     from gan_lightning.scoring import evaluate, flatten, table
 
-    checkpoint = f"{shorten(run)}/checkpoints/last.ckpt"
+    checkpoint = shorten(run) / "checkpoints" / "last.ckpt"
     num_images, values = config.num_images, plain(config)
-    again = f"python -m gan_lightning.evaluate checkpoint={checkpoint} num_images={num_images}"
+    again = f"; to do so again: python -m gan_lightning.evaluate checkpoint={checkpoint} num_images={num_images}"
     again += f" seed={config.seed}" if config.seed else ""
-    log.info("Measuring %s samples; to do so again: %s", f"{num_images:,}", again)
+    log.info("Measuring %s samples%s", f"{num_images:,}", again if checkpoint.exists() else "")
     keep_freed_memory(False)
     metrics = make_metrics(config)
     gan.to(trainer.strategy.root_device)
@@ -233,10 +237,12 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
         "run folder": shorten(run),
         **({"samples": shorten(run) / "samples.png"} if (run / "samples.png").exists() else {}),
         "TensorBoard": f"tensorboard --logdir {'outputs' if run.is_relative_to(Path('outputs').absolute()) else run}",
-        "more samples": f"python -m gan_lightning.sample checkpoint={checkpoint} num_images=64 out=samples.png",
     }
-    if gan.scheduler is None:
-        where_to["go on"] = f"{go_on(run)} trainer.max_steps={2 * trainer.global_step}"
+    if checkpoint.exists():
+        sample = "python -m gan_lightning.sample"
+        where_to["more samples"] = f"{sample} checkpoint={checkpoint} num_images=64 out=samples.png"
+        if gan.scheduler is None:
+            where_to["go on"] = f"{go_on(run)} trainer.max_steps={2 * trainer.global_step}"
     for what, where in where_to.items():
         log.info("%-13s %s", what, where)
 

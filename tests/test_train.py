@@ -108,8 +108,9 @@ def test_an_interrupted_run_gives_the_same_bits(
     assert_same_run(run, cut)
 
 
-def test_several_epochs_interrupted_twice_give_the_same_bits(tmp_path: Path) -> None:
-    epochs = ("trainer.limit_train_batches=4", "data.batch_size=32")
+@pytest.mark.parametrize("streamed", [(), ("data.in_memory=false", "trainer.max_epochs=3", "trainer.max_steps=-1")])
+def test_several_epochs_interrupted_twice_give_the_same_bits(tmp_path: Path, streamed: tuple[str, ...]) -> None:
+    epochs = ("trainer.limit_train_batches=4", "data.batch_size=32", *streamed)
     whole = helpers.run(tmp_path / "whole", *epochs)
     cut = tmp_path / "cut"
     for step, go in ((4, helpers.run), (8, resume)):
@@ -158,7 +159,7 @@ def test_seeds_decide(run: Path, tmp_path: Path) -> None:
         ("trainer.gradient_clip_val=0.1", "trainer.precision=bf16-mixed"),
         ("trainer.accumulate_grad_batches=2",),
         ("logger=none", "callbacks.sample_grid=null", "callbacks.scoring=null"),
-        ("callbacks.checkpoints=null",),
+        ("data=gaussian", "model=mlp_1d", "data.in_memory=false", "callbacks.sample_grid=null"),
         ("trainer.fast_dev_run=true",),
         ("optimizer=sgd", "optimizer/scheduler=cosine", "loss=non_saturating"),
         pytest.param(("compile=true", "penalty=r1"), marks=pytest.mark.slow),
@@ -222,7 +223,19 @@ for keep in (False, True, False):
     assert within < min(before, after) / 10
 
 
-def test_a_run_without_bar_and_checkpoints(tmp_path: Path) -> None:
-    run = helpers.run(tmp_path / "run", "trainer.enable_progress_bar=false", "trainer.enable_checkpointing=false")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trainer.enable_progress_bar=false", "trainer.enable_checkpointing=false"),
+        ("callbacks.progress_bar=null", "callbacks.checkpoints=null"),
+    ],
+)
+def test_a_run_without_bar_and_checkpoints(
+    tmp_path: Path, overrides: tuple[str, ...], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run = helpers.run(tmp_path / "run", *overrides)
     assert (run / "metrics.json").exists()
-    assert not (run / "checkpoints").exists()
+    assert not list(run.rglob("*.ckpt"))
+    assert ".ckpt" not in caplog.text
+    assert "12/12" not in capsys.readouterr().out

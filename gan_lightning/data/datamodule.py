@@ -1,9 +1,11 @@
 """The LightningDataModule over torchvision-style data sets."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +19,14 @@ from gan_lightning.errors import InputError
 
 @contextmanager
 def alone(folder: str) -> Iterator[None]:
-    """Hold a folder's lock, where the system has one, so that runs started at once do not read half a data set."""
+    """Hold the lock of a folder, or of the nearest one above it that is there, against reading half a data set."""
     descriptor = None
-    with suppress(ImportError, OSError):  # Windows; no such folder; a file system without locks
+    with suppress(ImportError, OSError):  # Windows; a file system without locks
         import fcntl
 
-        descriptor = os.open(folder, os.O_RDONLY)
+        path = Path(folder).absolute()
+        there = next(p for p in (path, *path.parents) if p.is_dir())
+        descriptor = os.open(there, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield
@@ -80,6 +84,21 @@ class ImageDataModule(LightningDataModule):
         self.device, self.in_memory, self.num_workers = device, in_memory, num_workers
         self.minibatches_per_step, self.image_shape = minibatches_per_step, image_shape
         self.eval_batch_size = eval_batch_size
+        self.resumed_at = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Tell a checkpoint how many steps have taken their images, and on how many devices."""
+        return {"step": self.trainer.global_step, "world_size": self.trainer.world_size}  # type: ignore[union-attr]
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from there; Lightning may ask for the first batches before it restores its own step.
+
+        Raises:
+            InputError: If there are more or fewer devices now, so that steps would be of another size.
+        """
+        if (now := self.trainer.world_size) != (then := state_dict["world_size"]):  # type: ignore[union-attr]
+            raise InputError(f"trainer.devices: {now} in all; allowed: {then}, as the checkpoint's run had")
+        self.resumed_at = state_dict["step"]
 
     def prepare_data(self) -> None:
         """Fetch the data set unless it is there; runs in one process of a run, while other runs wait."""
@@ -120,7 +139,7 @@ class ImageDataModule(LightningDataModule):
             size=len(self.train),
             batch_size=self.batch_size * self.minibatches_per_step,
             seed=self.seed,
-            step=lambda: self.trainer.global_step if self.trainer else 0,
+            step=lambda: max(self.resumed_at, self.trainer.global_step) if self.trainer else 0,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )
@@ -145,7 +164,8 @@ class ImageDataModule(LightningDataModule):
 
     def _in_order(self, images: InMemoryImages) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = torch.arange(rank, len(images), world_size).split(self.eval_batch_size)
+        number = math.ceil(len(images) / (world_size * self.eval_batch_size))  # the same on all ranks, as DDP needs
+        batches = torch.arange(rank, len(images), world_size).tensor_split(number)
         return DataLoader(images, sampler=batches, batch_size=None)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> Any:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torchvision.transforms.functional import to_pil_image
 
 from gan_lightning.data.images import to_pixels
 
@@ -28,4 +29,4 @@ class Gaussian:
         return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.data[index], 0
+        return to_pil_image(self.data[index]), 0

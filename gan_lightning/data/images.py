@@ -35,7 +35,8 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
     @classmethod
     def of(cls, dataset: Any) -> "InMemoryImages":
         """Read a whole torchvision-style data set: PIL images of one size, with whole numbers for labels."""
-        if isinstance(getattr(dataset, "data", None), Tensor) and dataset.data.ndim == 3:  # MNIST and its kin
+        untouched = getattr(dataset, "transform", None) is None
+        if untouched and isinstance(getattr(dataset, "data", None), Tensor) and dataset.data.ndim == 3:  # MNIST's kin
             return cls(dataset.data.unsqueeze(1), dataset.targets)
         return cls(*StreamedImages(dataset, len(dataset))[torch.arange(len(dataset))])
 

@@ -11,9 +11,11 @@ import torch
 from hydra.utils import instantiate
 from PIL import Image
 from torchvision.datasets import MNIST, FakeData
+from torchvision.transforms import Resize
 
 from gan_lightning.config import compose
 from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.data.images import InMemoryImages
 from gan_lightning.errors import InputError
 from tests.helpers import ROOT, same
 
@@ -63,6 +65,33 @@ def test_evaluation_sees_every_image_in_order(mnist: ImageDataModule) -> None:
         assert torch.equal(torch.cat([batch for batch, _ in loader]), images.images)
 
 
+@pytest.mark.parametrize("images", [2001, 1999, 2000, 3])
+def test_ranks_evaluate_as_many_batches_each(mnist: ImageDataModule, images: int) -> None:
+    held = InMemoryImages(*mnist.test[:images])
+    batches = []
+    for rank in range(2):
+        data = ImageDataModule(dataset=MNIST, root=mnist.root, batch_size=10, val_size=10_000, seed=0)
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2)  # type: ignore[assignment]
+        batches.append([len(batch) for batch, _ in data._in_order(held)])
+    assert len(batches[0]) == len(batches[1])
+    assert sum(batches[0]) + sum(batches[1]) == images
+    assert max(batches[0]) <= data.eval_batch_size
+
+
+def test_as_many_devices_must_go_on(mnist: ImageDataModule) -> None:
+    data = ImageDataModule(dataset=MNIST, root=mnist.root, batch_size=10, val_size=10_000, seed=0)
+    data.trainer = SimpleNamespace(global_step=7, world_size=4)  # type: ignore[assignment]
+    state = data.state_dict()
+    data.trainer.world_size = 8
+    with pytest.raises(InputError, match=r"^trainer.devices: 8 in all; allowed: 4"):
+        data.load_state_dict(state)
+
+
+def test_transforms_are_heeded_in_memory(mnist: ImageDataModule) -> None:
+    dataset = MNIST(mnist.root, train=False, transform=Resize(32))
+    assert InMemoryImages.of(dataset).images.shape == (10_000, 1, 32, 32)
+
+
 @pytest.mark.parametrize("name", ["fashion_mnist", "kmnist"])
 def test_mnists_kin_are_a_yaml_each(name: str, tmp_path: Path) -> None:
     config = compose("train", [f"data={name}", f"data.root={tmp_path}", "data.val_size=2"])
@@ -88,7 +117,8 @@ def test_archives_are_the_official_ones_and_need_no_network(tmp_path: Path) -> N
     assert (raw / "train-images-idx3-ubyte").stat().st_size == 16 + 60_000 * 784
 
 
-def test_runs_started_at_once_unpack_one_after_the_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["", "absent/as/yet"])
+def test_runs_started_at_once_unpack_one_after_the_other(tmp_path: Path, folder: str) -> None:
     at_work: list[int] = []
     most = 0
 
@@ -99,7 +129,7 @@ def test_runs_started_at_once_unpack_one_after_the_other(tmp_path: Path) -> None
         most = max(most, len(at_work))
         at_work.pop()
 
-    module = ImageDataModule(dataset=dataset, root=str(tmp_path), batch_size=1, val_size=1, seed=0)
+    module = ImageDataModule(dataset=dataset, root=str(tmp_path / folder), batch_size=1, val_size=1, seed=0)
     with ThreadPoolExecutor(3) as runs:
         list(runs.map(lambda _: module.prepare_data(), range(3)))
     assert most == 1
