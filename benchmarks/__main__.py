@@ -270,7 +270,6 @@ def main() -> None:
     arguments = parser.parse_args()
     steps, rounds, out = arguments.steps, arguments.rounds, arguments.out
     torch.set_num_threads(torch.get_num_threads())  # and no other number from here on
-    torch.set_flush_denormal(True)
     quiet()
     keep_freed_memory()
     look_for_gpus_once()

@@ -18,8 +18,10 @@ FIXED = ("seed", "k", "model", "loss", "penalty", "average", "optimizer", "data"
 FIXED_OF_TRAINER = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")  # they set a step's size
 LENGTHS = ("trainer.max_steps", "trainer.max_epochs")
 FREE = (  # but for these
-    *("data.root", "data.device", "data.in_memory", "data.num_workers"),
-    *("optimizer.generator.fused", "optimizer.discriminator.fused"),
+    "data.root",
+    "data.device",
+    "data.in_memory",
+    "data.num_workers",
 )
 
 
@@ -66,7 +68,8 @@ def pick_device(name: str) -> torch.device:
     there = ["cpu", *([accelerator.type] if accelerator else [])]
     if name == "auto":
         return torch.device(there[-1])
-    if name.partition(":")[0] not in there:
+    kind, _, number = name.partition(":")
+    if kind not in there or (number and not (number.isdigit() and int(number) < torch.accelerator.device_count())):
         raise InputError(f"device={name}: this machine has none; allowed: auto, {', '.join(there)}")
     return torch.device(name)
 
@@ -81,7 +84,9 @@ def resume(arguments: list[str]) -> list[str]:
     if typed & {*LENGTHS}:
         typed |= {*LENGTHS}
     saved = read(path.strip("'\""))["hyper_parameters"]["overrides"]
-    return [override for override in saved if override.partition("=")[0] not in typed] + arguments
+    first = next(i for i, a in enumerate(arguments) if "=" in a and a[0] != "-")  # flags stay in front
+    kept = [override for override in saved if override.partition("=")[0] not in typed]
+    return arguments[:first] + kept + arguments[first:]
 
 
 def verify(config: DictConfig) -> int:

@@ -55,7 +55,8 @@ def leave_out_unchosen(config: DictConfig) -> None:
 def choose_length(config: DictConfig, overrides: Iterable[str]) -> None:
     """Let ``trainer.max_epochs`` take the place of ``trainer.max_steps`` where it alone was typed."""
     typed = {override.split("=")[0] for override in overrides}
-    if "trainer.max_epochs" in typed and "trainer.max_steps" not in typed and "gan" in config:
+    alone = "trainer.max_epochs" in typed and "trainer.max_steps" not in typed
+    if alone and "gan" in config and config.trainer.max_epochs is not None:
         config.trainer.max_steps = -1
 
 

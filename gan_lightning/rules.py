@@ -30,16 +30,25 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def is_whole(value: Any) -> bool:
+    """Tell whole numbers from all else."""
+    return isinstance(value, int) and is_number(value)
+
+
+TEXT: Rule = (lambda value: isinstance(value, str), "text")
+
 RULES: dict[str, Rule] = {  # by a key or its last part
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "accumulate_grad_batches": number(1),
     "batch_norm_eps": number(0),
     "batch_size": number(2),  # the article's generator has BatchNorm
     "betas": (lambda value: is_number(value) and 0 <= value < 1, "at least 0 and below 1"),
+    "checkpoint": TEXT,
     "check_val_every_n_epoch": (lambda value: False, "null: trainer.val_check_interval counts steps"),
     "data.device": one_of("auto", "cpu"),
+    "device": TEXT,
     "devices": (
-        lambda value: value == "auto" or (isinstance(value, int) and (value >= 1 or value == -1)),
+        lambda value: value == "auto" or (is_whole(value) and (value >= 1 or value == -1)),
         "how many, at least 1; auto or -1: all; or a list of them",
     ),
     "every_n_steps": number(1),
@@ -56,10 +65,11 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "log_every_n_steps": number(1),
     "lr": number(0),
     "matmul_precision": one_of("highest", "high", "medium"),
-    "max_epochs": (lambda value: is_number(value) and (value == -1 or value >= 1), "at least 1, or -1: no end"),
+    "max_epochs": (lambda value: is_whole(value) and (value == -1 or value >= 1), "at least 1, or -1: no end"),
     "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
     "max_time": (lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
     "momentum": number(0, 1),
+    "monitor": TEXT,
     "monitor_mode": one_of("min", "max"),
     "num_images": number(1),
     "num_workers": number(0),
@@ -67,9 +77,11 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "num_nodes": number(1),
     "num_real": number(1),
     "num_validation": number(1),
+    "out": TEXT,
     "overfit_batches": (lambda value: value == 0, "0; trainer.limit_train_batches trains on fewer images"),
     "ramp": number(1e-6),
     "precision": one_of("auto", "32-true", "bf16-mixed"),
+    "root": TEXT,
     "show": one_of("samples", "nearest", "walk"),
     "seed": number(0, 2**32 - 1),
     "strategy": one_of("auto", "ddp"),
@@ -94,7 +106,7 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
         if key.startswith(("reference.", "gan.", "trainer.devices[")):  # gan repeats the other groups
             continue
         words = (
-            wrong_shape(key, was)
+            wrong_shape(key, value, was)
             or wrong_length(key, now, was)
             or (key != "trainer.devices" and wrong_type(value, was.get(key)))
             or (value is not None and breaks_rule(key, value))
@@ -136,13 +148,14 @@ def no_cuda_graphs(config: DictConfig) -> str | None:
     return None
 
 
-def wrong_shape(key: str, was: dict[str, Any]) -> str | None:
+def wrong_shape(key: str, value: Any, was: dict[str, Any]) -> str | None:
     """Say what is allowed when a list stands for one value, or one value for a list."""
     name, _, position = key.partition("[")
     if position and was.get(name) is not None:
         return f"one value, such as {was[name]}"
     items = [default for other, default in was.items() if other.startswith(f"{key}[")]
-    return f"a list, such as {items}" if items and key not in was else None
+    emptied = key.startswith("callbacks.") and value == []  # a callback may have nothing to list
+    return f"a list, such as {items}" if items and key not in was and not emptied else None
 
 
 def wrong_length(key: str, now: dict[str, Any], was: dict[str, Any]) -> str | None:
@@ -161,7 +174,7 @@ def wrong_type(value: Any, default: Any) -> str | None:
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(default, int):
-        return None if isinstance(value, int) and is_number(value) else f"a whole number, such as {default}"
+        return None if is_whole(value) else f"a whole number, such as {default}"
     if isinstance(default, float):
         return None if is_number(value) else f"a number, such as {default}"
     return None

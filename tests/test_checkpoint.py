@@ -57,6 +57,9 @@ def test_resume_puts_the_runs_overrides_first(run: Path) -> None:
     assert "trainer.log_every_n_steps=2" not in arguments
     assert "trainer.max_steps=12" not in arguments
     assert arguments[-3:] == [f"checkpoint={path}", "trainer.log_every_n_steps=3", "trainer.max_epochs=2"]
+    flagged = checkpoint.resume(["--cfg", "job", f"checkpoint={path}"])
+    assert flagged[:3] == ["--cfg", "job", "trainer.accelerator=cpu"]
+    assert flagged[-1] == f"checkpoint={path}"
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,6 @@ def test_devices() -> None:
     assert (checkpoint.pick_device("auto").type != "cpu") == there
     with pytest.raises(InputError, match="device=warp: this machine has none; allowed: auto, cpu"):
         checkpoint.pick_device("warp")
+    for beyond in (f"cpu:{torch.accelerator.device_count()}", "cpu:x"):
+        with pytest.raises(InputError, match=f"device={beyond}: this machine has none"):
+            checkpoint.pick_device(beyond)

@@ -33,6 +33,10 @@ from tests.helpers import ROOT, call
         ("trainer.precision=16-mixed", "trainer.precision=16-mixed: allowed: auto, 32-true, bf16-mixed"),
         ("trainer.strategy=fsdp", "trainer.strategy=fsdp: allowed: auto, ddp"),
         (
+            "trainer.devices=true",
+            "trainer.devices=True: allowed: how many, at least 1; auto or -1: all; or a list of them",
+        ),
+        (
             "trainer.devices=0",
             "trainer.devices=0: allowed: how many, at least 1; auto or -1: all; or a list of them",
         ),
@@ -62,6 +66,9 @@ from tests.helpers import ROOT, call
             "trainer.check_val_every_n_epoch=1",
             "trainer.check_val_every_n_epoch=1: allowed: null: trainer.val_check_interval counts steps",
         ),
+        ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: allowed: at least 1, or -1: no end"),
+        ("data.root=2024", "data.root=2024: allowed: text"),
+        ("monitor=5", "monitor=5: allowed: text"),
         ("trainer.max_time=2s", "trainer.max_time=2s: allowed: DD:HH:MM:SS"),
         ("data.device=warp", "data.device=warp: allowed: auto, cpu"),
         ("matmul_precision=low", "matmul_precision=low: allowed: highest, high, medium"),
@@ -78,6 +85,16 @@ def test_impossible_values(override: str, line: str) -> None:
 @pytest.mark.parametrize("devices", ["auto", "-1", "2", "[0]", "[0,1]"])
 def test_ways_to_name_devices(devices: str) -> None:
     rules.check(config.compose("train", [f"trainer.devices={devices}"]), config.compose("train"))
+
+
+def test_a_callback_may_have_nothing_to_list() -> None:
+    rules.check(config.compose("train", ["callbacks.scoring.skip=[]"]), config.compose("train"))
+
+
+def test_no_epochs_are_no_length() -> None:
+    composed = config.compose("train", ["trainer.max_epochs=null"])
+    config.choose_length(composed, ["trainer.max_epochs=null"])
+    assert composed.trainer.max_steps == config.compose("train").trainer.max_steps
 
 
 def test_a_schedule_needs_an_end() -> None:

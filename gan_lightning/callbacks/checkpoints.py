@@ -84,7 +84,7 @@ class Checkpoints(ModelCheckpoint):
         elif trainer.is_global_zero and not self.missed:
             self.missed = True
             there = ", ".join(sorted(trainer.callback_metrics))
-            log.warning("monitor=%s: not measured, so no checkpoint is kept as the best; allowed: %s", self.monitor, there)
+            log.warning("monitor=%s: not measured, so none is kept as the best; allowed: %s", self.monitor, there)
         self.save_newest(trainer)
         self.stop_if_asked(trainer)
 
