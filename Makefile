@@ -41,7 +41,7 @@ tensorboard: $(BIN)/.train ## open TensorBoard on all runs
 	$(RUN) tensorboard.main --logdir outputs
 
 sweep: $(BIN)/.train ## sweep the learning rate, and summarise the runs; ARGS="key=value ..." changes them
-	$(RUN) gan_lightning.train -m optimizer.lr=1e-4,2e-4,4e-4 $(ARGS)
+	$(RUN) gan_lightning.train -m optimizer.lr=5e-4,1e-3,2e-3 $(ARGS)
 
 classifier: $(BIN)/.train ## train the classifier that FID and its kin look through; ARGS="out=FILE ..." changes it
 	$(RUN) gan_lightning.classifier $(ARGS)
