@@ -172,7 +172,7 @@ def test_help_lists_groups_and_needs_no_torch(tmp_path: Path) -> None:
     for word in (
         "loss: minimax, non_saturating, relativistic",
         "data: fashion_mnist, folder, gaussian, kmnist, mnist",
-        "optimizer.lr=1e-4,2e-4",
+        "optimizer.lr=5e-4,1e-3",
     ):
         assert word in done.stdout
 
