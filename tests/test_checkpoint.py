@@ -67,6 +67,7 @@ def test_resume_puts_the_runs_overrides_first(run: Path) -> None:
     [
         ("model.latent_dim=50", "model.latent_dim=50: the checkpoint has 100"),
         ("optimizer.lr=2e-4", "optimizer.lr=0.0002: the checkpoint has 0.001"),
+        ("optimizer.generator.fused=false", "optimizer.generator.fused=False: the checkpoint has True"),
         ("loss=minimax", r"loss._target_=.*Minimax: the checkpoint has .*NonSaturating"),
         ("k=2", "k=2: the checkpoint has 1"),
         ("algorithm=simultaneous", r"algorithm._target_=.*SimultaneousGAN: the checkpoint has .*gan.GAN"),
