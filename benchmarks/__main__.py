@@ -12,6 +12,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -195,7 +196,7 @@ def processes(folder: Path) -> tuple[Contest, Contest]:
     """Pit a run's start and its memory against bare imports."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "first_step.py").write_text(FIRST_STEP)
-    run = f"hydra.run.dir={folder}/run"
+    run = f"hydra.run.dir={folder}/run/${{now:%H-%M-%S-%f}}"
     to_first_step = TRAIN.format([run, "+callbacks.first._target_=first_step.FirstStep"])
     whole = TRAIN.format([run, "trainer.max_steps=400", "trainer.val_check_interval=200"])
     return (
@@ -212,7 +213,7 @@ def processes(folder: Path) -> tuple[Contest, Contest]:
 
 def ranks(steps: int, devices: int, folder: Path, *typed: str) -> float:
     """Give images a second of all ranks, each a process on the CPU with its share of the threads."""
-    run = folder / f"ranks-{devices}"
+    run = Path(tempfile.mkdtemp(prefix=f"ranks-{devices}-", dir=folder))
     command = [
         *("experiment=article", "trainer.accelerator=cpu", f"trainer.devices={devices}", f"hydra.run.dir={run}"),
         *(f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}", "num_images=200"),

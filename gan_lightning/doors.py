@@ -55,7 +55,8 @@ def door(
                 os.environ.pop("HYDRA_FULL_ERROR", None)
             job = HydraConfig.get()
             if job.mode == RunMode.MULTIRUN:
-                return sweep.run_job(config)
+                with one_line_errors(full_error == "1"):
+                    return sweep.run_job(config)
             try:
                 with one_line_errors(full_error == "1"):
                     leave_out_unchosen(config)

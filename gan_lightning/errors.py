@@ -1,5 +1,21 @@
 """What goes wrong by the user's hand."""
 
+from pathlib import Path
+
 
 class InputError(ValueError):
     """A mistake in what was given: one line that names the key, the value and what is allowed."""
+
+
+def refuse_used(folder: Path, given: str) -> None:
+    """Keep a run from being written over.
+
+    Args:
+        folder: Where a new run is to go.
+        given: The key and the value that say so.
+
+    Raises:
+        InputError: If it holds a run.
+    """
+    if (folder / "checkpoints").exists() or (folder / "metrics.json").exists():
+        raise InputError(f"{given}: holds a run, which checkpoint= goes on with; allowed: a new folder")

@@ -14,6 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning.errors import refuse_used
+
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
@@ -24,14 +26,17 @@ def run_job(config: DictConfig) -> float | None:
 
     Returns:
         The monitored figure, for sweepers that optimise; None if the job failed.
+
+    Raises:
+        InputError: If the job's folder holds a run.
     """
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
+    refuse_used(folder, f"hydra.sweep.dir={folder.parent}")
     flags = [a for a in sys.argv[1:] if "=" not in a and a not in ("-m", "--multirun") and a[0] != "~"]
     module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
     command = [sys.executable, "-m", module, *flags, *job.overrides.task, f"hydra.run.dir='{folder}'"]
-    for before in ("metrics.json", "error.txt"):  # of an earlier sweep in the same folder
-        (folder / before).unlink(missing_ok=True)
+    (folder / "error.txt").unlink(missing_ok=True)  # of an earlier sweep in the same folder
     code, last_line = run(command)
     if code:
         (folder / ".hydra").mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.config import choose_precision, leave_out_featureless, leaves, make_metrics, plain
 from gan_lightning.doors import door
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, refuse_used
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -40,13 +40,15 @@ def resumed(arguments: list[str]) -> list[str]:
 @door("train", prepare=resumed)
 def main(config: DictConfig) -> None:
     """Train, measure, and tell where everything is."""
-    step = 0
+    job, step, own = HydraConfig.get(), 0, None
+    run = Path(job.runtime.output_dir)
     if config.checkpoint:
         from gan_lightning.checkpoint import verify
 
-        step = verify(config)
-    job = HydraConfig.get()
-    train(config, Path(job.runtime.output_dir), list(job.overrides.task), step)
+        step, own = verify(config), Path(config.checkpoint).resolve().parent.parent
+    if run.resolve() != own:
+        refuse_used(run, f"hydra.run.dir={run}")
+    train(config, run, list(job.overrides.task), step)
 
 
 def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> None:

@@ -131,6 +131,15 @@ def test_train_ends_with_where_things_are(tmp_path: Path) -> None:
     assert json.loads((run / "metrics.json").read_text())["images_seen"] == 24 * 64
 
 
+def test_a_run_is_not_written_over(run: Path, tmp_path: Path) -> None:
+    before = (run / "metrics.json").read_bytes()
+    done = call("-m", "gan_lightning.train", *SMALL, f"hydra.run.dir={run}", cwd=tmp_path)
+    assert done.returncode == 1
+    expected = f"hydra.run.dir={run}: holds a run, which checkpoint= goes on with; allowed: a new folder\n"
+    assert done.stderr == expected
+    assert (run / "metrics.json").read_bytes() == before
+
+
 def test_readme_has_commands() -> None:
     assert len(COMMANDS) >= 8
     assert COMMANDS[:2] == ["make train", "make test"]

@@ -78,6 +78,12 @@ def test_sweep(tmp_path: Path) -> None:
     alone = helpers.run(tmp_path / "alone", "optimizer.lr=4e-4")
     assert same(last(sweep / "2")["state_dict"], last(alone)["state_dict"])
     assert same(last(sweep / "2")["optimizer_states"], last(alone)["optimizer_states"])
+    before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+    again = call("-m", "gan_lightning.train", "-m", *SMALL, rates, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert again.returncode == 1
+    where = f"hydra.sweep.dir={sweep}: holds a run, which checkpoint= goes on with; allowed: a new folder"
+    assert again.stderr == f"{where}\n"
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_mistyped_key_stops_a_sweep_before_it_starts(tmp_path: Path) -> None:
