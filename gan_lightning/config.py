@@ -12,6 +12,11 @@ CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was instal
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
 
 
+def run_of(checkpoint: str) -> Path:
+    """Give the folder of the run that a checkpoint belongs to."""
+    return Path(checkpoint).absolute().parent.parent
+
+
 def register_resolvers() -> None:
     """Teach OmegaConf the three interpolations that ``conf/`` uses.
 
@@ -24,7 +29,7 @@ def register_resolvers() -> None:
         return str((CHECKOUT if CHECKOUT / "conf" == CONF else Path.cwd()) / folder)
 
     def run_dir(checkpoint: str | None, new: str) -> str:
-        run = Path(checkpoint).absolute().parent.parent if checkpoint else None
+        run = run_of(checkpoint) if checkpoint else None
         return str(run) if run and (run / ".hydra").is_dir() else new
 
     def times(factor: float, value: Any) -> Any:

@@ -54,11 +54,10 @@ def door(
             if full_error is None:
                 os.environ.pop("HYDRA_FULL_ERROR", None)
             job = HydraConfig.get()
-            if job.mode == RunMode.MULTIRUN:
-                with one_line_errors(full_error == "1"):
-                    return sweep.run_job(config)
             try:
                 with one_line_errors(full_error == "1"):
+                    if job.mode == RunMode.MULTIRUN:
+                        return sweep.run_job(config)
                     leave_out_unchosen(config)
                     choose_length(config, job.overrides.task)
                     check(config, defaults(name))

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.config import choose_precision, leave_out_featureless, leaves, make_metrics, plain
+from gan_lightning.config import choose_precision, leave_out_featureless, leaves, make_metrics, plain, run_of
 from gan_lightning.doors import door
 from gan_lightning.errors import InputError, refuse_used
 
@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
     if config.checkpoint:
         from gan_lightning.checkpoint import verify
 
-        step, own = verify(config), Path(config.checkpoint).resolve().parent.parent
+        step, own = verify(config), run_of(config.checkpoint).resolve()
     if run.resolve() != own:
         refuse_used(run, f"hydra.run.dir={run}")
     train(config, run, list(job.overrides.task), step)
