@@ -194,7 +194,6 @@ def peak(code: str, folder: Path) -> float:
 
 def processes(folder: Path) -> tuple[Contest, Contest]:
     """Pit a run's start and its memory against bare imports."""
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "first_step.py").write_text(FIRST_STEP)
     run = f"hydra.run.dir={folder}/run/${{now:%H-%M-%S-%f}}"
     to_first_step = TRAIN.format([run, "+callbacks.first._target_=first_step.FirstStep"])
@@ -213,7 +212,7 @@ def processes(folder: Path) -> tuple[Contest, Contest]:
 
 def ranks(steps: int, devices: int, folder: Path, *typed: str) -> float:
     """Give images a second of all ranks, each a process on the CPU with its share of the threads."""
-    run = Path(tempfile.mkdtemp(prefix=f"ranks-{devices}-", dir=folder))
+    run = folder / f"ranks-{devices}"
     command = [
         *("experiment=article", "trainer.accelerator=cpu", f"trainer.devices={devices}", f"hydra.run.dir={run}"),
         *(f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}", "num_images=200"),
@@ -270,6 +269,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
     steps, rounds, out = arguments.steps, arguments.rounds, arguments.out
+    out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(torch.get_num_threads())  # and no other number from here on
     quiet()
     keep_freed_memory()
@@ -307,11 +307,12 @@ def main() -> None:
     rows += hold("sampling", sampling(), base="matrix products alone", rounds=rounds)
     rows += hold("Parzen window", parzen(), base="matrix product alone", rounds=rounds)
     rows += hold("evaluation, 10,000 images", evaluation(), base="all", rounds=rounds, unit="s")
-    start, memory = processes(out)
-    rows += hold("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
-    if sys.platform == "linux":
-        rows += hold("peak memory", memory, base=next(iter(memory)), rounds=1, unit="MiB")
-    curves = scaling(steps // 8, out)
+    with tempfile.TemporaryDirectory() as runs:
+        start, memory = processes(Path(runs))
+        rows += hold("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
+        if sys.platform == "linux":
+            rows += hold("peak memory", memory, base=next(iter(memory)), rounds=1, unit="MiB")
+        curves = scaling(steps // 8, Path(runs))
     machine = head.partition("\n")[0]
     (out / "bench.json").write_text(json.dumps({"machine": machine, "rows": rows, "curves": curves}, indent=2) + "\n")
     (out / "bench.md").write_text("\n".join([head, *map(markdown, rows)]) + "\n")
