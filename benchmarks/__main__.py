@@ -25,23 +25,37 @@ from benchmarks.machine import DEVICE, processor, seconds
 from gan_lightning import config
 from gan_lightning.data.images import normalise
 from gan_lightning.metrics.parzen import ParzenWindow
+from gan_lightning.overhead import keep_freed_memory, look_for_gpus_once, skip_empty_hooks
 from gan_lightning.sampling import draw
 from gan_lightning.scoring import BATCH, normalised, score
-from gan_lightning.train import has_compiler, keep_freed_memory, look_for_gpus_once, quiet
+from gan_lightning.train import has_compiler, quiet
 
 Contest = Mapping[str, Callable[[], float]]
+Round = Callable[[], Mapping[str, float]]
 Row = dict[str, str | float]
 
 
-def hold(title: str, contest: Contest, *, base: str, rounds: int, unit: str = "images/s") -> list[Row]:
-    """Let contestants take turns; give each one's median, spread, and ratio to ``base``."""
-    values: dict[str, list[float]] = {name: [] for name in contest}
-    for _ in range(rounds):
-        for name, measure in contest.items():
-            values[name].append(measure())
+def hold(
+    title: str, contest: Contest | Round, *, base: str, rounds: int, unit: str = "images/s", reach: bool = False
+) -> list[Row]:
+    """Let contestants take turns; give each one's median, spread, and ratio to ``base``.
+
+    Args:
+        title: The first column.
+        contest: What each measures, by name; or all measured at once.
+        base: Whom the ratios refer to.
+        rounds: How often all is measured.
+        unit: Of what is measured.
+        reach: Ratios tell how much of each one ``base`` reaches.
+    """
+    if isinstance(contest, Mapping):
+        one_by_one = contest
+        contest = lambda: {name: measure() for name, measure in one_by_one.items()}  # noqa: E731
+    found_by_round = [contest() for _ in range(rounds)]
     rows: list[Row] = []
-    for name, found in values.items():
-        ratios = [a / b for a, b in zip(found, values[base], strict=True)]
+    for name in found_by_round[0]:
+        found = [values[name] for values in found_by_round]
+        ratios = [(values[name] / values[base]) ** (-1 if reach else 1) for values in found_by_round]
         rows.append(
             {
                 "what": title,
@@ -53,7 +67,7 @@ def hold(title: str, contest: Contest, *, base: str, rounds: int, unit: str = "i
                 "ratio": statistics.median(ratios),
                 "ratio_min": min(ratios),
                 "ratio_max": max(ratios),
-                "to": base,
+                "to": f"reached by {base}" if reach else f"of {base}",
             }
         )
         print(markdown(rows[-1]), flush=True)
@@ -63,18 +77,50 @@ def hold(title: str, contest: Contest, *, base: str, rounds: int, unit: str = "i
 def markdown(row: Row) -> str:
     """Write a row of the table."""
     numbers = (f"{row[key]:,.4g}" if float(row[key]) < 1000 else f"{row[key]:,.0f}" for key in ("median", "min", "max"))
-    ratio = f"{row['ratio']:.3g} ({row['ratio_min']:.3g} to {row['ratio_max']:.3g}) of {row['to']}"
+    ratio = f"{row['ratio']:.3g} ({row['ratio_min']:.3g} to {row['ratio_max']:.3g}) {row['to']}"
     return f"| {row['what']} | {row['who']} | {' | '.join(numbers)} | {row['unit']} | {ratio} |"
 
 
-def training(steps: int, batch_size: int, precision: str = "32-true") -> Contest:
-    """Pit the package against a loop by hand and the limit."""
-    typed = (f"data.batch_size={batch_size}", f"trainer.precision={precision}")
-    return {
-        "loop by hand": partial(loops.by_hand, steps, batch_size, precision),
-        "Trainer.fit, everything on": partial(loops.by_trainer, steps, *typed),
-        "matrix products alone": partial(loops.limit, steps, batch_size, precision),
+def training(steps: int, batch_size: int, precision: str, *typed: str) -> Round:
+    """Pit the package against a loop by hand, the limit and, at batch 64, a textbook's script, in turns."""
+    others = {
+        "loop by hand": loops.by_hand(batch_size, precision),
+        "matrix products alone": loops.limit(batch_size, precision),
+        **({"textbook script, fp32": loops.textbook(batch_size)} if batch_size == 64 else {}),
     }
+
+    def play() -> Mapping[str, float]:
+        turns = loops.Turns(others)
+        options = (f"data.batch_size={batch_size}", f"trainer.precision={precision}", *typed)
+        rate = loops.by_trainer(steps, *options, turns=turns)
+        rates = {name: steps * batch_size / spent for name, spent in turns.seconds.items()}
+        return {"Trainer.fit": rate} | rates
+
+    return play
+
+
+def parts_of_the_step(steps: int, bf16: bool) -> Round:
+    """Pit the loop by hand against itself with one thing changed, in turns."""
+    hand = partial(loops.by_hand, 64)
+    runs = {
+        "all": hand(),
+        "Adam not fused": hand(fused=False),
+        "two passes through G": hand(shared=False),
+        "D sees real and fake in turn": hand(joint=False),
+        "gradients of D's weights in G's half": hand(frozen=False),
+        **({"compiled": hand(compiled=True)} if has_compiler() else {}),
+        **({"bf16": hand(precision="bf16-mixed")} if bf16 else {}),
+        **({"one CUDA graph": hand(captured=True)} if DEVICE.type == "cuda" else {}),
+    }
+
+    def play() -> Mapping[str, float]:
+        spent = dict.fromkeys(runs, 0.0)
+        for _ in range(steps // 50):
+            for name, run in runs.items():
+                spent[name] += seconds(partial(run, 50))
+        return {name: steps // 50 * 50 * 64 / s for name, s in spent.items()}
+
+    return play
 
 
 def on_gpu(steps: int, batch_size: int) -> Contest:
@@ -249,7 +295,7 @@ def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) 
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 1 + len(curves), figsize=(5 * (1 + len(curves)), 4), layout="constrained")
-    step = [row for row in rows if row["what"] == "batch 64"]
+    step = [row for row in rows if row["what"] == "batch 64, 32-true"]
     axes[0].barh([str(row["who"]) for row in step], [float(row["median"]) for row in step])
     axes[0].invert_yaxis()
     axes[0].set_xlabel("images/s, batch 64")
@@ -264,7 +310,7 @@ def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) 
 def main() -> None:
     """Measure all, print as it comes, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3124)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
@@ -274,14 +320,22 @@ def main() -> None:
     quiet()
     keep_freed_memory()
     look_for_gpus_once()
+    skip_empty_hooks()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     head = f"{processor()}, {torch.get_num_threads()} threads, {versions}, {rounds} rounds of {steps} steps"
     head += "\n\n| what | | median | min | max | unit | ratio |\n| --- | --- | --- | --- | --- | --- | --- |"
     print(head)
     rows: list[Row] = []
-    textbook = {"textbook script": partial(loops.textbook, steps // 4, 64)}
-    rows += hold("batch 64", {**training(steps, 64), **textbook}, base="loop by hand", rounds=rounds)
-    rows += hold("batch 256", training(steps // 4, 256), base="matrix products alone", rounds=rounds)
+    bf16 = DEVICE.type == "cuda" or config.multiplies_in_bf16()
+    each_alone = "callbacks.sample_grid.every_n_steps=781"  # has no divisor in common with the other intervals
+    races: dict[str, Round] = {
+        "batch 64, 32-true": training(steps, 64, "32-true"),
+        "batch 64, each step a batch": training(steps, 64, "32-true", each_alone),
+        **({"batch 64, bf16-mixed": training(steps, 64, "bf16-mixed")} if bf16 else {}),
+        "batch 256, 32-true": training(steps, 256, "32-true"),
+    }
+    for title, race in races.items():
+        rows += hold(title, race, base="Trainer.fit", rounds=rounds, reach=True)
     precisions: Contest = {
         p: partial(loops.by_trainer, steps // 4, "data.batch_size=256", f"trainer.precision={p}")
         for p in ("32-true", "bf16-mixed")
@@ -289,19 +343,9 @@ def main() -> None:
     if DEVICE.type == "cuda":
         rows += hold("batch 64, GPU", on_gpu(steps, 64), base="Trainer.fit", rounds=rounds)
         rows += hold("batch 1024, GPU", on_gpu(steps // 4, 1024), base="Trainer.fit", rounds=rounds)
-    if bf16 := DEVICE.type == "cuda" or config.multiplies_in_bf16():
+    if bf16:
         rows += hold("batch 256, precision", precisions, base="32-true", rounds=rounds)
-    hand = partial(loops.by_hand, steps // 4, 64)
-    parts = {
-        "all": hand,
-        "Adam not fused": partial(hand, fused=False),
-        "two passes through G": partial(hand, shared=False),
-        "D sees real and fake in turn": partial(hand, joint=False),
-        "gradients of D's weights in G's half": partial(hand, frozen=False),
-        **({"compiled": partial(hand, compiled=True)} if has_compiler() else {}),
-        **({"bf16": partial(hand, precision="bf16-mixed")} if bf16 else {}),
-        **({"one CUDA graph": partial(hand, captured=True)} if DEVICE.type == "cuda" else {}),
-    }
+    parts = parts_of_the_step(steps // 4, bf16)
     rows += hold("loop by hand, one thing changed", parts, base="all", rounds=rounds)
     rows += hold("data path", data_path(700), base="torchvision, PIL, DataLoader", rounds=rounds)
     rows += hold("sampling", sampling(), base="matrix products alone", rounds=rounds)

@@ -1,19 +1,20 @@
 """The article's GAN trained four ways, for comparison: as a textbook does, by hand, by ``Trainer.fit``, and not at all.
 
-All give images a second, on the GPU if there is one. The loop by hand does what the package does, without any
-framework; the textbook's is a script as tutorials have it; the limit is the time of the step's matrix products alone.
+All on the GPU if there is one. The loop by hand does what the package does, without any framework; the textbook's is a
+script as tutorials have it; the limit is the time of the step's matrix products alone.
 """
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Timer
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, softplus
@@ -21,11 +22,12 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from benchmarks.machine import DEVICE, seconds
+from benchmarks.machine import DEVICE, Run, seconds
 from gan_lightning import config
 from gan_lightning.cuda_graphs import graph_steps
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
+from gan_lightning.overhead import steps_per_batch
 from gan_lightning.train import BY_THE_GAN, compile_networks, make_callbacks, make_logger
 
 Product = tuple[Tensor, Tensor]
@@ -58,17 +60,18 @@ def textbook_batches(batch_size: int) -> DataLoader:
     return DataLoader(images, batch_size, shuffle=True, drop_last=True)
 
 
-def textbook(steps: int, batch_size: int) -> float:
+def textbook(batch_size: int) -> Run:
     """Train as the usual script of one file: images through PIL, BCELoss on a sigmoid, plain Adam, losses printed."""
     gan, _ = build()
     generator, discriminator = gan.generator.train(), nn.Sequential(gan.discriminator.train(), nn.Sigmoid())
     generator_optimizer = torch.optim.Adam(generator.parameters(), **ADAM)  # type: ignore[arg-type]
     discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), **ADAM)  # type: ignore[arg-type]
     ones, zeros = torch.ones(batch_size, 1, device=DEVICE), torch.zeros(batch_size, 1, device=DEVICE)
-    loader, step = textbook_batches(batch_size), 0
-    since = time.perf_counter()
-    while step < steps:
-        for images, _ in loader:
+    loader = textbook_batches(batch_size)
+    batches = (images for _ in count() for images, _ in loader)
+
+    def run(n: int) -> None:
+        for images in islice(batches, n):
             real = images.to(DEVICE)
             generator_optimizer.zero_grad()
             fake = generator(torch.randn(batch_size, 100, device=DEVICE))
@@ -82,14 +85,11 @@ def textbook(steps: int, batch_size: int) -> float:
             discriminator_loss.backward()
             discriminator_optimizer.step()
             f"{discriminator_loss.item()} {generator_loss.item()}"  # a script prints them
-            step += 1
-            if step == steps:
-                break
-    return steps * batch_size / (time.perf_counter() - since)
+
+    return run
 
 
 def by_hand(
-    steps: int,
     batch_size: int,
     precision: str = "32-true",
     *,
@@ -99,11 +99,10 @@ def by_hand(
     frozen: bool = True,
     compiled: bool = False,
     captured: bool = False,
-) -> float:
+) -> Run:
     """Train by the package's mathematics without any framework, and log nothing.
 
     Args:
-        steps: Generator updates.
         batch_size: Real images in a minibatch.
         precision: ``32-true`` or ``bf16-mixed``.
         fused: Adam in one kernel.
@@ -144,21 +143,23 @@ def by_hand(
         generator_optimizer.zero_grad()
         discriminator_optimizer.zero_grad()
 
-    def run(n: int, step: Callable[[], None] = step) -> None:
-        for _ in range(n):
-            index.copy_(next(batches), non_blocking=True)
-            step()
-
     if captured:
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
-            run(5)
+            for _ in range(5):
+                step()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
             step()
         step = graph.replay
-    run(5, step)  # warm up, compile
-    return steps * batch_size / seconds(partial(run, steps, step))
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            index.copy_(next(batches), non_blocking=True)
+            step()
+
+    run(5)  # warm up, compile
+    return run
 
 
 def order(size: int, batch_size: int) -> Iterator[Tensor]:
@@ -167,8 +168,36 @@ def order(size: int, batch_size: int) -> Iterator[Tensor]:
         yield from torch.randperm(size)[: size // batch_size * batch_size].split(batch_size)
 
 
-def by_trainer(steps: int, *overrides: str) -> float:
-    """Train as ``python -m gan_lightning.train experiment=article`` does, validation, checkpoint and all."""
+class Turns(Callback):
+    """Let others take as many training steps as the trainer has taken, and add up their seconds.
+
+    Args:
+        others: By name.
+        every_n_steps: How long a turn is.
+    """
+
+    def __init__(self, others: Mapping[str, Run], every_n_steps: int = 50) -> None:
+        self.others, self.every_n_steps = others, every_n_steps
+        self.seconds = dict.fromkeys(others, 0.0)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Hand over when it is time."""
+        if trainer.global_step % self.every_n_steps == 0:
+            for name, run in self.others.items():
+                self.seconds[name] += seconds(lambda run=run: run(self.every_n_steps))  # type: ignore[misc]
+
+
+def by_trainer(steps: int, *overrides: str, turns: Turns | None = None) -> float:
+    """Train as ``python -m gan_lightning.train experiment=article`` does, validation, checkpoint and all.
+
+    Args:
+        steps: How many, with a validation at the end.
+        overrides: As on the command line.
+        turns: Takes turns with others.
+
+    Returns:
+        Images a second, without the others' time.
+    """
     composed = config.compose(
         "train",
         [
@@ -180,6 +209,8 @@ def by_trainer(steps: int, *overrides: str) -> float:
         ],
     )
     gan, data = build_from(composed)
+    callbacks = [*make_callbacks(composed), *([turns] if turns else [])]
+    at_once = gan.steps_per_batch = data.steps_per_batch = steps_per_batch(composed, gan, callbacks, 0)
     if composed.compile:
         compile_networks(gan)
     if composed.cuda_graphs:
@@ -189,14 +220,16 @@ def by_trainer(steps: int, *overrides: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         trainer = instantiate(
             {key: value for key, value in composed.trainer.items() if key not in (*BY_THE_GAN, "max_time")},
+            val_check_interval=steps // at_once,
             default_root_dir=folder,
             logger=make_logger(composed, Path(folder), 0),
-            callbacks=[timer, *make_callbacks(composed)],
+            callbacks=[timer, *callbacks],
             _convert_="all",
         )
         trainer.fit(gan, data)
     torch.set_float32_matmul_precision("highest")
-    return steps * data.batch_size * gan.k / timer.time_elapsed("train")
+    spent = timer.time_elapsed("train") - sum(turns.seconds.values() if turns else ())
+    return steps * data.batch_size * gan.k / spent
 
 
 def products(
@@ -211,7 +244,7 @@ def products(
     return found
 
 
-def limit(steps: int, batch_size: int, precision: str = "32-true") -> float:
+def limit(batch_size: int, precision: str = "32-true") -> Run:
     """Do the matrix products of a step, and nothing else.
 
     G: forward, and backward by its weights and, but for the first layer, its inputs. D in its own half: the same on
@@ -232,4 +265,4 @@ def limit(steps: int, batch_size: int, precision: str = "32-true") -> float:
                 torch.mm(a, b)
 
     run(1)
-    return steps * batch_size / seconds(partial(run, steps))
+    return run

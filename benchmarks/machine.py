@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+Run = Callable[[int], None]  # takes so many training steps
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -113,7 +113,14 @@ def verify(config: DictConfig) -> int:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint files that are there whole or not at all, and that are read without unpickling code."""
+    """Checkpoint files that are there whole or not at all, and that are read without unpickling code.
+
+    Args:
+        steps_per_batch: Of the run that reads.
+    """
+
+    def __init__(self, steps_per_batch: int = 1) -> None:
+        self.steps_per_batch = steps_per_batch
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write beside ``path`` and move into place."""
@@ -127,5 +134,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         unfinished.replace(path)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read onto the CPU."""
-        return read(path)
+        """Read onto the CPU; Lightning's counts of batches become those that this run would have."""
+        checkpoint = read(path)
+        counts = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        was, now = counts["total"]["ready"], checkpoint["global_step"] // self.steps_per_batch
+        for part in (counts["total"], counts["current"]):
+            more = part["ready"] * now // max(was, 1) - part["ready"]
+            part.update({name: number + more for name, number in part.items()})
+        return checkpoint

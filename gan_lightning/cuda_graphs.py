@@ -7,21 +7,16 @@ import torch
 from torch import Tensor
 
 from gan_lightning.errors import InputError
-from gan_lightning.gan import GAN, Batch
+from gan_lightning.gan import GAN
 
 Segment = tuple[torch.cuda.CUDAGraph, int, list[Tensor | None]]  # up to an update: the work, the player, its gradient
-Recording = tuple[Batch, list[Segment], torch.cuda.CUDAGraph, dict[str, Tensor]]  # batch, step, its rest, its result
+Recording = tuple[Tensor, list[Segment], torch.cuda.CUDAGraph, dict[str, Tensor]]  # images, step, its rest, its result
 
 
 def graph_steps(gan: GAN) -> "GraphedStep":
     """Put a :class:`GraphedStep` in the place of a GAN's training step."""
-    graphed = GraphedStep(gan)
-
-    def training_step(batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # Lightning takes a function alone
-        return graphed(batch, batch_idx)
-
-    gan.training_step = training_step  # type: ignore[method-assign]
-    return graphed
+    gan.iteration = GraphedStep(gan)  # type: ignore[method-assign]
+    return gan.iteration
 
 
 class GraphedStep:
@@ -36,12 +31,12 @@ class GraphedStep:
     """
 
     def __init__(self, gan: GAN) -> None:
-        self.gan, self.step, self.update = gan, gan.training_step, gan.update
+        self.gan, self.step, self.update = gan, gan.iteration, gan.update
         self.recordings: dict[bool, Recording | None] = {}
         self.gamma = getattr(gan.penalty, "gamma", None)
 
-    def __call__(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Take the step; see :meth:`GAN.training_step`. Of each kind, the first is taken as it is, to warm up.
+    def __call__(self, real: Tensor) -> dict[str, Tensor]:
+        """Take the step; see :meth:`GAN.iteration`. Of each kind, the first is taken as it is, to warm up.
 
         Raises:
             InputError: If the penalty's γ has changed, or a part does what cannot be recorded, such as to wait for the
@@ -53,12 +48,12 @@ class GraphedStep:
         if penalised not in self.recordings:
             self.leave_default_stream()
             self.recordings[penalised] = None
-            return self.step(batch, batch_idx)
+            return self.step(real)
         recording = self.recordings[penalised]
         if recording is None:
-            recording = self.recordings[penalised] = self.record(batch, batch_idx)
+            recording = self.recordings[penalised] = self.record(real)
         else:
-            self.replay(batch, recording)
+            self.replay(real, recording)
         return recording[-1]
 
     def leave_default_stream(self) -> None:
@@ -68,9 +63,9 @@ class GraphedStep:
             stream.wait_stream(torch.cuda.current_stream())
             torch.cuda.set_stream(stream)
 
-    def record(self, batch: Batch, batch_idx: int) -> Recording:
+    def record(self, real: Tensor) -> Recording:
         """Take the step, and record it on the way."""
-        kept, pool = (batch[0].clone(), batch[1].clone()), torch.cuda.graph_pool_handle()
+        kept, pool = real.clone(), torch.cuda.graph_pool_handle()
         segments: list[Segment] = []
         graph = torch.cuda.CUDAGraph()
 
@@ -89,7 +84,7 @@ class GraphedStep:
             warnings.filterwarnings("ignore", ".*CUDA Graph is empty.*")  # where no work lies between two updates
             try:
                 graph.capture_begin(pool)
-                result = self.step(kept, batch_idx)
+                result = self.step(kept)
                 graph.capture_end()
             except BaseException as error:
                 with suppress(RuntimeError):
@@ -102,11 +97,10 @@ class GraphedStep:
         graph.replay()
         return kept, segments, graph, result
 
-    def replay(self, batch: Batch, recording: Recording) -> None:
+    def replay(self, real: Tensor, recording: Recording) -> None:
         """Take the step from a recording."""
         kept, segments, rest, _ = recording
-        for old, new in zip(kept, batch, strict=True):
-            old.copy_(new)
+        kept.copy_(real)
         for graph, player, gradients in segments:
             graph.replay()
             for parameter, gradient in zip(self.parameters(player), gradients, strict=True):

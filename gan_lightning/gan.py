@@ -50,6 +50,8 @@ class GAN(LightningModule):
     """
 
     fixed_latents: Tensor
+    steps_per_batch = 1  # training steps that Lightning's loop takes at once
+    interrupted = False  # the loop waits for no more of them
 
     def __init__(
         self,
@@ -73,12 +75,11 @@ class GAN(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.generator, self.discriminator = generator, discriminator
-        self.latent, self.loss, self.penalty = latent, loss, penalty
+        self.latent, self.loss, self.penalty, self.scheduler = latent, loss, penalty, scheduler
         self.average = average(generator) if average else None
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
-        self.scheduler, self.k = scheduler, k
         self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
-        self.accumulate_grad_batches, self.seed = accumulate_grad_batches, seed
+        self.k, self.accumulate_grad_batches, self.seed = k, accumulate_grad_batches, seed
         fixed_latents = latent(num_fixed_latents, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("fixed_latents", fixed_latents)
 
@@ -93,24 +94,16 @@ class GAN(LightningModule):
 
     # Algorithm 1
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Update the discriminator k times, then the generator once.
-
-        Args:
-            batch: The real images of ``minibatches_per_step`` minibatches, and their labels.
-            batch_idx: Not used.
-
-        Returns:
-            Both losses (scalars) and the discriminator's logits (m, 1) on the last minibatch, all detached.
-        """
-        for real in batch[0].chunk(self.k):
-            seen, fake = self.update_discriminator(real)
+    def iteration(self, real: Tensor) -> dict[str, Tensor]:
+        """Update the discriminator k times, then the generator once; give both losses and the last logits (m, 1)."""
+        for minibatches in real.chunk(self.k):
+            seen, fake = self.update_discriminator(minibatches)
         if self.accumulate_grad_batches == 1:
             # G has not moved since it made these images: the same pass through it serves its own update.
             fakes: Iterable[Tensor] = [fake]
         else:
             fakes = (self.sample(len(fake)) for _ in range(self.accumulate_grad_batches))
-        return seen | self.update_generator(real, fakes)
+        return seen | self.update_generator(minibatches, fakes)
 
     def update_discriminator(self, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Ascend the stochastic gradient of 1/m Σ log D(x) + log(1 - D(G(z))) in D's parameters."""
@@ -150,9 +143,15 @@ class GAN(LightningModule):
 
     # What Lightning leaves to manual optimization
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the step's noise and dropout by where the run stands, so that a resumed run draws the same."""
-        reseed(self.device, self.seed, self.global_rank, self.global_step)
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Take the steps whose real images a batch holds; give what the last of them saw."""
+        for real in batch[0].chunk(self.steps_per_batch):
+            # Noise and dropout depend on where the run stands, so that a resumed run draws the same.
+            reseed(self.device, self.seed, self.global_rank, self.global_step)
+            seen = self.iteration(real)
+            if self.interrupted:
+                break
+        return seen
 
     def update(self, player: int) -> None:
         """Clip a player's gradient, follow it, forget it; the generator is player 0 and its update the step."""

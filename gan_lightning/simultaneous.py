@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.errors import InputError
-from gan_lightning.gan import GAN, Batch
+from gan_lightning.gan import GAN
 
 
 class SimultaneousGAN(GAN):
@@ -28,9 +28,8 @@ class SimultaneousGAN(GAN):
             if getattr(self, name) != 1:
                 raise InputError(f"{name}={getattr(self, name)}: allowed: 1, where both players step at once")
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Update both networks; see :meth:`GAN.training_step`."""
-        real, _ = batch
+    def iteration(self, real: Tensor) -> dict[str, Tensor]:
+        """Update both networks; see :meth:`GAN.iteration`."""
         fake = self.sample(len(real))
         shown = fake.detach().requires_grad_()  # where G's half of the gradient's way begins, which DDP sees apart
         real_logits, fake_logits = self.discriminator(torch.cat([real, shown])).chunk(2)

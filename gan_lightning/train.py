@@ -1,6 +1,5 @@
 """Train: ``python -m gan_lightning.train [group=choice] [key=value] [-m]``."""
 
-import ctypes
 import json
 import logging
 import os
@@ -67,10 +66,12 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
 
     from gan_lightning.callbacks.checkpoints import Interrupted
     from gan_lightning.checkpoint import AtomicCheckpointIO
+    from gan_lightning.overhead import keep_freed_memory, look_for_gpus_once, skip_empty_hooks, steps_per_batch
 
     quiet()
     keep_freed_memory()
     look_for_gpus_once()
+    skip_empty_hooks()
     leave_out_featureless(config)
     choose_precision(config)
     torch.set_float32_matmul_precision(config.matmul_precision)
@@ -84,13 +85,20 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
 
         graph_steps(gan)
     gan.save_hyperparameters({"config": plain(config), "overrides": overrides}, logger=False)
-    shape = config.model.get("image_shape")
-    data = instantiate(config.data, minibatches_per_step=gan.minibatches_per_step, image_shape=shape, _convert_="all")
+    callbacks = make_callbacks(config)
+    steps = gan.steps_per_batch = steps_per_batch(config, gan, callbacks, step)
+    data = instantiate(
+        config.data,
+        minibatches_per_step=gan.minibatches_per_step,
+        steps_per_batch=steps,
+        image_shape=config.model.get("image_shape"),
+        _convert_="all",
+    )
     one_device = config.trainer.devices == 1 and config.trainer.num_nodes == 1
     timer = Timer(duration=config.trainer.max_time, verbose=False)
-    callbacks = make_callbacks(config)
     trainer: Trainer = instantiate(
         {key: value for key, value in config.trainer.items() if key not in (*BY_THE_GAN, "max_time")},  # the timer's
+        **({"val_check_interval": config.trainer.val_check_interval // steps} if steps > 1 else {}),
         # Where ours are left out, Lightning would put its own.
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
@@ -99,7 +107,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         default_root_dir=str(run),
         logger=make_logger(config, run, step),
         callbacks=[timer, *callbacks],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(steps)],
         _convert_="all",
     )
     if trainer.is_global_zero:
@@ -127,28 +135,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*ended before the epoch ended and your dataloader is not resumable.*")
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.")
-
-
-def keep_freed_memory(keep: bool = True) -> None:
-    """Keep what a step frees for the next one, or give it back to the system, if the allocator is glibc's.
-
-    What is taken anew costs a page fault every 4 KiB, which is dear in a step; what is kept, in pieces that fit
-    nothing else, makes the process large, which is dear in an evaluation.
-    """
-    glibc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(glibc, "mallopt"):
-        glibc.mallopt(-3, 2**25 if keep else 2**20)  # M_MMAP_THRESHOLD: blocks larger than this are mapped one by one
-        glibc.mallopt(-1, 2**30 if keep else 2**20)  # M_TRIM_THRESHOLD: this much may lie free
-        if not keep:
-            glibc.malloc_trim(0)
-
-
-def look_for_gpus_once() -> None:
-    """Hide GPUs from torch if there are none: Adam looks for them in each of its steps, for 0.05 ms on a CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval.*")
 
 
 def compile_networks(gan: "GAN") -> None:
@@ -203,6 +190,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     from pytorch_lightning.loggers import TensorBoardLogger
 
     from gan_lightning.callbacks.scalars import images_per_step
+    from gan_lightning.overhead import keep_freed_memory
     from gan_lightning.scoring import evaluate, flatten, table
 
     checkpoint = shorten(run) / "checkpoints" / "last.ckpt"

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gan_lightning"
 DOORS = {"train", "evaluate", "sample", "export", "classifier"}
-CONFIGURATION = {"config", "rules", "doors", "checkpoint", "sweep"}
+CONFIGURATION = {"config", "rules", "doors", "checkpoint", "sweep", "overhead"}
 KNOW_HYDRA = DOORS | CONFIGURATION
 MODULES = {str(p.relative_to(PACKAGE).with_suffix("")).replace("/", "."): p for p in PACKAGE.rglob("*.py")}
 MODULES = {name: path for name, path in MODULES.items() if not name.endswith("__init__")}

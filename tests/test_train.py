@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests import helpers
-from tests.helpers import SMALL, grids, last, resume, same, scalars
+from tests.helpers import SMALL, assert_same_run, grids, last, resume, same, scalars
 
 
 def test_run_folder(run: Path) -> None:
@@ -74,16 +74,6 @@ def test_checkpoints_share_the_step_axis_for_k_3(tmp_path: Path) -> None:
     assert list((run / "checkpoints").glob("best-*.ckpt"))
     assert scalars(run)["images_seen"][-1] == (12, 12 * 3 * 20)
     assert json.loads((run / "metrics.json").read_text())["images_seen"] == 12 * 3 * 20
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    """Compare weights, both optimizers, schedulers, and all of TensorBoard but the clock."""
-    x, y = last(a), last(b)
-    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
-        assert same(x[key], y[key]), key
-    x, y = ({t: v for t, v in scalars(r).items() if "second" not in t} for r in (a, b))
-    assert x == y
-    assert grids(a) == grids(b)
 
 
 @pytest.mark.parametrize("step", [2, 4, 7, 11])  # in the middle of an epoch, before a validation, at the end
@@ -210,7 +200,7 @@ def test_auto_precision_asks_the_processor(monkeypatch: pytest.MonkeyPatch, ther
 def test_freed_memory_is_kept_for_the_next_step_until_the_evaluation() -> None:
     faults = """
 import resource, torch
-from gan_lightning.train import keep_freed_memory
+from gan_lightning.overhead import keep_freed_memory
 def step(): [torch.ones(2_000_000) for _ in range(4)]
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

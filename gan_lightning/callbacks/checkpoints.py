@@ -40,6 +40,8 @@ class Checkpoints(ModelCheckpoint):
         mode: "max" if a larger one is better, else "min".
     """
 
+    every_n_steps = 0
+
     def __init__(self, *, monitor: str, mode: str) -> None:
         super().__init__(
             filename="best-{step}",
@@ -51,6 +53,7 @@ class Checkpoints(ModelCheckpoint):
         )
         self.signum, self.asked = 0, 0.0
         self.missed = False
+        self.alone: GAN | None = None  # if there are no other ranks to agree with
 
     def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
         """Settle in the run's folder."""
@@ -60,6 +63,7 @@ class Checkpoints(ModelCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Listen to the two signals; Lightning puts the former handlers back when it is done."""
         super().on_train_start(trainer, pl_module)
+        self.alone = pl_module if trainer.world_size == 1 else None
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, self.ask_to_stop)
@@ -70,11 +74,13 @@ class Checkpoints(ModelCheckpoint):
         if self.signum and signum == signal.SIGINT and now - self.asked > 1:
             raise KeyboardInterrupt
         self.signum, self.asked = signum, now
+        if self.alone:
+            self.alone.interrupted = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop, if asked to, unless a validation comes first."""
         due = trainer.val_check_batch
-        if not due or trainer.global_step % due:
+        if not due or trainer.global_step % (due * pl_module.steps_per_batch):
             self.stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: GAN) -> None:

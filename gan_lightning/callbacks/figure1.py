@@ -1,5 +1,6 @@
 """The paper's Figure 1, of a GAN that makes single numbers."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Figure1(Callback):
     """
 
     def __init__(self, *, at: Sequence[int]) -> None:
-        self.at = at
+        self.at, self.every_n_steps = at, math.gcd(*at)
         self.moments: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Scalars(Callback):
     waited for, in the steps between. After each validation, ``validation/<name>``.
     """
 
+    every_n_steps = 0  # as the trainer's is looked at anyway
+
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Start the clock."""
         self.start(trainer)

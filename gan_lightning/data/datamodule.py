@@ -50,7 +50,8 @@ class ImageDataModule(LightningDataModule):
         device: Where the training images stay: "cpu", or "auto": on the accelerator, if half of its memory holds them.
         in_memory: False: the training images are read from their source as they are needed.
         num_workers: Processes that read them, if they are not in memory; 0: none but this one.
-        minibatches_per_step: How many minibatches a training step takes at once.
+        minibatches_per_step: How many minibatches a training step takes.
+        steps_per_batch: Of how many training steps Lightning gets the images at once.
         image_shape: (C, H, W) that the images must have; None: any.
         eval_batch_size: Images in a batch of validation or test data.
 
@@ -75,6 +76,7 @@ class ImageDataModule(LightningDataModule):
         in_memory: bool = True,
         num_workers: int = 2,
         minibatches_per_step: int = 1,
+        steps_per_batch: int = 1,
         image_shape: Sequence[int] | None = None,
         eval_batch_size: int = 1000,
     ) -> None:
@@ -82,8 +84,8 @@ class ImageDataModule(LightningDataModule):
         self.dataset, self.root = dataset, root
         self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
         self.device, self.in_memory, self.num_workers = device, in_memory, num_workers
-        self.minibatches_per_step, self.image_shape = minibatches_per_step, image_shape
-        self.eval_batch_size = eval_batch_size
+        self.minibatches_per_step, self.steps_per_batch = minibatches_per_step, steps_per_batch
+        self.image_shape, self.eval_batch_size = image_shape, eval_batch_size
         self.resumed_at = 0
 
     def state_dict(self) -> dict[str, int]:
@@ -134,11 +136,12 @@ class ImageDataModule(LightningDataModule):
             self.train = self.train.to(self.trainer.strategy.root_device)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches, each of one training step's minibatches."""
+        """Shuffled batches, each of the minibatches of ``steps_per_batch`` training steps."""
         sampler = ShuffledBatches(
             size=len(self.train),
             batch_size=self.batch_size * self.minibatches_per_step,
             seed=self.seed,
+            steps=self.steps_per_batch,
             step=lambda: max(self.resumed_at, self.trainer.global_step) if self.trainer else 0,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,

@@ -1,6 +1,8 @@
 """Images in memory, and the order in which a run sees them."""
 
+import math
 from collections.abc import Callable, Iterator
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -84,16 +86,17 @@ class StreamedImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 class ShuffledBatches(Sampler[Tensor]):
-    """Batches of indices whose order is a function of the seed and the step, so that it survives a resume.
+    """Indices in an order that is a function of the seed and the step, so that it survives a resume.
 
-    The data is shuffled anew for each pass over it. Ranks get disjoint parts of every batch. What is left at the
-    end of a pass and does not fill a batch is not seen in that pass.
+    The data is shuffled anew for each pass over it. Ranks get disjoint parts of every step's indices. What is left at
+    the end of a pass and does not fill a step is not seen in that pass.
 
     Args:
         size: How many images there are.
-        batch_size: Indices in a batch, on each rank.
+        batch_size: Indices of a step, on each rank.
         seed: Fixes the order.
-        step: Tells how many batches have been drawn before, asked at the start of each iteration.
+        steps: The indices of how many steps come at once; that does not change the order.
+        step: Tells how many steps have been taken before, asked at the start of each iteration.
         rank: This process.
         world_size: The number of processes.
     """
@@ -104,22 +107,30 @@ class ShuffledBatches(Sampler[Tensor]):
         size: int,
         batch_size: int,
         seed: int,
+        steps: int = 1,
         step: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.size, self.batch_size, self.seed, self.steps = size, batch_size, seed, steps
         self.step, self.rank, self.world_size = step, rank, world_size
+        self.steps_in_pass = size // (batch_size * world_size)
 
     def __len__(self) -> int:
-        """Batches in a pass over the data."""
-        return self.size // (self.batch_size * self.world_size)
+        """How often indices come in a pass over the data; with several steps at once, in about a pass."""
+        return math.ceil(self.steps_in_pass / self.steps)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield as many batches (batch_size,) as a pass has, from the current step on."""
-        first, pass_now = self.step(), -1
-        for step in range(first, first + len(self)):
-            pass_, batch = divmod(step, len(self))
+        """Yield as many indices (steps * batch_size,) as a pass has, from the current step on."""
+        one_by_one = self.from_step(self.step())
+        for _ in range(len(self)):
+            yield torch.cat(list(islice(one_by_one, self.steps)))
+
+    def from_step(self, first: int) -> Iterator[Tensor]:
+        """Yield each step's indices (batch_size,), for ever."""
+        pass_now = -1
+        for step in count(first):
+            pass_, batch = divmod(step, self.steps_in_pass)
             if pass_ != pass_now:
                 generator = torch.Generator().manual_seed(fold(self.seed, pass_))
                 order, pass_now = torch.randperm(self.size, generator=generator), pass_

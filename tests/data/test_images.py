@@ -67,6 +67,21 @@ def test_order_is_a_function_of_the_step(shape: tuple[int, int, int, int, int], 
     assert all(map(torch.equal, resumed, endless[step:]))
 
 
+@given(shapes, st.integers(0, 20), st.integers(1, 12))
+def test_several_steps_at_once_are_in_the_same_order(
+    shape: tuple[int, int, int, int, int], step: int, steps: int
+) -> None:
+    batch_size, ranks, batches, seed, _ = shape
+    kept = {"size": batch_size * ranks * batches, "batch_size": batch_size, "seed": seed, "world_size": ranks}
+    sampler = ShuffledBatches(step=lambda: step, steps=steps, **kept)
+    at_once = list(sampler)
+    n = steps * len(sampler)
+    assert len(at_once) == len(sampler) == -(-batches // steps)
+    starts = range(step, step + n, batches)
+    one_by_one = [b for start in starts for b in ShuffledBatches(step=lambda s=start: s, **kept)][:n]
+    assert torch.equal(torch.cat(at_once), torch.cat(one_by_one))
+
+
 def test_each_pass_and_each_seed_has_an_order_of_its_own() -> None:
     orders = {
         tuple(torch.cat(list(ShuffledBatches(size=50, batch_size=5, seed=seed, step=lambda s=start: s))).tolist())
