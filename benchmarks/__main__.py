@@ -99,6 +99,17 @@ def training(steps: int, batch_size: int, precision: str, *typed: str) -> Round:
     return play
 
 
+def races(steps: int, bf16: bool) -> dict[str, Round]:
+    """Give the contests of training by their titles."""
+    each_alone = "callbacks.sample_grid.every_n_steps=781"  # has no divisor in common with the other intervals
+    return {
+        "batch 64, 32-true": training(steps, 64, "32-true"),
+        "batch 64, each step a batch": training(steps, 64, "32-true", each_alone),
+        **({"batch 64, bf16-mixed": training(steps, 64, "bf16-mixed")} if bf16 else {}),
+        "batch 256, 32-true": training(steps, 256, "32-true"),
+    }
+
+
 def parts_of_the_step(steps: int, bf16: bool) -> Round:
     """Pit the loop by hand against itself with one thing changed, in turns."""
     hand = partial(loops.by_hand, 64)
@@ -301,7 +312,7 @@ def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) 
     axes[0].set_xlabel("images/s, batch 64")
     for axis, (what, values) in zip(axes[1:], curves.items(), strict=True):
         axis.plot(list(values), list(values.values()), "o-")
-        axis.set_ylim(0)
+        axis.set_ylim(0, 1.1 * max(values.values()))
         axis.set_xlabel(what)
         axis.set_ylabel("images/s")
     figure.savefig(out, dpi=100)
@@ -310,8 +321,9 @@ def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) 
 def main() -> None:
     """Measure all, print as it comes, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="one of the races of training, such as 'batch 64, 32-true'; writes no files")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
     steps, rounds, out = arguments.steps, arguments.rounds, arguments.out
@@ -327,15 +339,15 @@ def main() -> None:
     print(head)
     rows: list[Row] = []
     bf16 = DEVICE.type == "cuda" or config.multiplies_in_bf16()
-    each_alone = "callbacks.sample_grid.every_n_steps=781"  # has no divisor in common with the other intervals
-    races: dict[str, Round] = {
-        "batch 64, 32-true": training(steps, 64, "32-true"),
-        "batch 64, each step a batch": training(steps, 64, "32-true", each_alone),
-        **({"batch 64, bf16-mixed": training(steps, 64, "bf16-mixed")} if bf16 else {}),
-        "batch 256, 32-true": training(steps, 256, "32-true"),
-    }
-    for title, race in races.items():
+    contests = races(steps, bf16)
+    if arguments.only:
+        if arguments.only not in contests:
+            parser.error(f"--only={arguments.only}: allowed: {', '.join(contests)}")
+        contests = {arguments.only: contests[arguments.only]}
+    for title, race in contests.items():
         rows += hold(title, race, base="Trainer.fit", rounds=rounds, reach=True)
+    if arguments.only:
+        return
     precisions: Contest = {
         p: partial(loops.by_trainer, steps // 4, "data.batch_size=256", f"trainer.precision={p}")
         for p in ("32-true", "bf16-mixed")

@@ -16,6 +16,7 @@ from pytorch_lightning.trainer import call
 from gan_lightning.gan import GAN
 
 AT_ONCE = 10  # more save next to nothing
+LARGE = 2**20  # values: a step on more is long beside what Lightning adds, and ten of them take memory
 IN_BATCHES = ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "overfit_batches", "fast_dev_run")
 BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
 UPDATE_HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
@@ -24,8 +25,9 @@ UPDATE_HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_
 def steps_per_batch(config: DictConfig, gan: GAN, callbacks: Iterable[Callback], step: int) -> int:
     """Tell how many training steps Lightning may take for one batch, at most 10: as many as nobody looks in between.
 
-    Lightning's loop spends 0.4 ms on a batch, whatever is in it, and the article's step takes ten. A callback with
-    hooks on batches that needs fewer than every step has ``every_n_steps``; 0: it does not matter to it.
+    Lightning's loop spends 0.4 ms on a batch, whatever is in it, and the article's step takes eleven. A callback with
+    hooks on batches that needs fewer than every step has ``every_n_steps``; 0: it does not matter to it. Large images,
+    and those that are read as they are needed, come a step at a time.
 
     Args:
         config: As ``conf/train.yaml`` composes it.
@@ -33,7 +35,10 @@ def steps_per_batch(config: DictConfig, gan: GAN, callbacks: Iterable[Callback],
         callbacks: Of the run.
         step: Where the run goes on from; 0 for a new one.
     """
-    trainer = config.trainer
+    trainer, shape = config.trainer, config.model.get("image_shape")
+    values = math.prod(shape) * config.data.batch_size * gan.minibatches_per_step if shape else LARGE
+    if values >= LARGE or not config.data.in_memory:
+        return 1
     if any(trainer.get(key) for key in IN_BATCHES) or not isinstance(trainer.val_check_interval, int):
         return 1
     if any(getattr(type(gan), name) is not getattr(GAN, name) for name in (*BATCH_HOOKS, "training_step")):
