@@ -210,7 +210,7 @@ def by_trainer(steps: int, *overrides: str, turns: Turns | None = None) -> float
     )
     gan, data = build_from(composed)
     callbacks = [*make_callbacks(composed), *([turns] if turns else [])]
-    at_once = gan.steps_per_batch = data.steps_per_batch = steps_per_batch(composed, gan, callbacks, 0)
+    at_once = gan.steps_per_batch = data.steps_per_batch = steps_per_batch(config.plain(composed), gan, callbacks, 0)
     if composed.compile:
         compile_networks(gan)
     if composed.cuda_graphs:

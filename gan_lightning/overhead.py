@@ -4,12 +4,11 @@ import ctypes
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.trainer import call
 
@@ -22,7 +21,7 @@ BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
 UPDATE_HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
-def steps_per_batch(config: DictConfig, gan: GAN, callbacks: Iterable[Callback], step: int) -> int:
+def steps_per_batch(config: Mapping[str, Any], gan: GAN, callbacks: Iterable[Callback], step: int) -> int:
     """Tell how many training steps Lightning may take for one batch, at most 10: as many as nobody looks in between.
 
     Lightning's loop spends 0.4 ms on a batch, whatever is in it, and the article's step takes eleven. A callback with
@@ -30,16 +29,16 @@ def steps_per_batch(config: DictConfig, gan: GAN, callbacks: Iterable[Callback],
     and those that are read as they are needed, come a step at a time.
 
     Args:
-        config: As ``conf/train.yaml`` composes it.
+        config: As ``conf/train.yaml`` composes it, resolved.
         gan: A subclass with hooks or a ``training_step`` of its own gets every step.
         callbacks: Of the run.
         step: Where the run goes on from; 0 for a new one.
     """
-    trainer, shape = config.trainer, config.model.get("image_shape")
-    values = math.prod(shape) * config.data.batch_size * gan.minibatches_per_step if shape else LARGE
-    if values >= LARGE or not config.data.in_memory:
+    trainer, data, shape = config["trainer"], config["data"], config["model"].get("image_shape")
+    values = math.prod(shape) * data.get("batch_size", LARGE) * gan.minibatches_per_step if shape else LARGE
+    if values >= LARGE or not data.get("in_memory"):
         return 1
-    if any(trainer.get(key) for key in IN_BATCHES) or not isinstance(trainer.val_check_interval, int):
+    if any(trainer.get(key) for key in IN_BATCHES) or not isinstance(trainer["val_check_interval"], int):
         return 1
     if any(getattr(type(gan), name) is not getattr(GAN, name) for name in (*BATCH_HOOKS, "training_step")):
         return 1
@@ -48,7 +47,8 @@ def steps_per_batch(config: DictConfig, gan: GAN, callbacks: Iterable[Callback],
         for callback in callbacks
         if any(has(callback, hook) for hook in BATCH_HOOKS)
     )
-    return math.gcd(AT_ONCE, step, trainer.max_steps, trainer.val_check_interval, trainer.log_every_n_steps, *looks)
+    intervals = (trainer[key] for key in ("max_steps", "val_check_interval", "log_every_n_steps"))
+    return math.gcd(AT_ONCE, step, *intervals, *looks)
 
 
 def has(one: Callback | LightningModule, hook: str) -> bool:

@@ -86,7 +86,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         graph_steps(gan)
     gan.save_hyperparameters({"config": plain(config), "overrides": overrides}, logger=False)
     callbacks = make_callbacks(config)
-    steps = gan.steps_per_batch = steps_per_batch(config, gan, callbacks, step)
+    steps = gan.steps_per_batch = steps_per_batch(plain(config), gan, callbacks, step)
     data = instantiate(
         config.data,
         minibatches_per_step=gan.minibatches_per_step,

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gan_lightning"
 DOORS = {"train", "evaluate", "sample", "export", "classifier"}
-CONFIGURATION = {"config", "rules", "doors", "checkpoint", "sweep", "overhead"}
+CONFIGURATION = {"config", "rules", "doors", "checkpoint", "sweep"}
 KNOW_HYDRA = DOORS | CONFIGURATION
 MODULES = {str(p.relative_to(PACKAGE).with_suffix("")).replace("/", "."): p for p in PACKAGE.rglob("*.py")}
 MODULES = {name: path for name, path in MODULES.items() if not name.endswith("__init__")}
@@ -34,7 +34,7 @@ def layer(name: str) -> int:
         return 3
     if name in {"sampling", "scoring", "figures"}:
         return 2
-    if name in {"gan", "simultaneous", "cuda_graphs", "classification"} or name.startswith("data."):
+    if name in {"gan", "simultaneous", "cuda_graphs", "overhead", "classification"} or name.startswith("data."):
         return 1
     return 0
 

@@ -48,7 +48,7 @@ class InTens(Callback):
 def steps(*overrides: str, gan: GAN | None = None, more: tuple[Callback, ...] = (), step: int = 0) -> int:
     composed = config.compose("train", list(overrides))
     config.leave_out_featureless(composed)
-    return steps_per_batch(composed, gan or helpers.tiny_gan(), [*make_callbacks(composed), *more], step)
+    return steps_per_batch(config.plain(composed), gan or helpers.tiny_gan(), [*make_callbacks(composed), *more], step)
 
 
 @pytest.mark.parametrize(
