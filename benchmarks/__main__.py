@@ -48,10 +48,10 @@ def hold(
         unit: Of what is measured.
         reach: Ratios tell how much of each one ``base`` reaches.
     """
-    if isinstance(contest, Mapping):
-        one_by_one = contest
-        contest = lambda: {name: measure() for name, measure in one_by_one.items()}  # noqa: E731
-    found_by_round = [contest() for _ in range(rounds)]
+    found_by_round = [
+        contest() if callable(contest) else {name: measure() for name, measure in contest.items()}
+        for _ in range(rounds)
+    ]
     rows: list[Row] = []
     for name in found_by_round[0]:
         found = [values[name] for values in found_by_round]
@@ -93,8 +93,7 @@ def training(steps: int, batch_size: int, precision: str, *typed: str) -> Round:
         turns = loops.Turns(others)
         options = (f"data.batch_size={batch_size}", f"trainer.precision={precision}", *typed)
         rate = loops.by_trainer(steps, *options, turns=turns)
-        rates = {name: steps * batch_size / spent for name, spent in turns.seconds.items()}
-        return {"Trainer.fit": rate} | rates
+        return {"Trainer.fit": rate} | turns.rates(batch_size)
 
     return play
 
@@ -125,11 +124,10 @@ def parts_of_the_step(steps: int, bf16: bool) -> Round:
     }
 
     def play() -> Mapping[str, float]:
-        spent = dict.fromkeys(runs, 0.0)
-        for _ in range(steps // 50):
-            for name, run in runs.items():
-                spent[name] += seconds(partial(run, 50))
-        return {name: steps // 50 * 50 * 64 / s for name, s in spent.items()}
+        turns = loops.Turns(runs)
+        for _ in range(steps // turns.every_n_steps):
+            turns.take()
+        return turns.rates(64)
 
     return play
 
@@ -318,10 +316,17 @@ def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) 
     figure.savefig(out, dpi=100)
 
 
+def at_least_four_turns(text: str) -> int:
+    """Read a number of steps."""
+    if int(text) < 200:
+        raise argparse.ArgumentTypeError(f"{text}: allowed: at least 200")
+    return int(text)
+
+
 def main() -> None:
     """Measure all, print as it comes, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=at_least_four_turns, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help="one of the races of training, such as 'batch 64, 32-true'; writes no files")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))

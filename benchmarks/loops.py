@@ -7,6 +7,7 @@ script as tutorials have it; the limit is the time of the step's matrix products
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -177,14 +178,24 @@ class Turns(Callback):
     """
 
     def __init__(self, others: Mapping[str, Run], every_n_steps: int = 50) -> None:
-        self.others, self.every_n_steps = others, every_n_steps
+        self.others, self.every_n_steps, self.taken = others, every_n_steps, 0
         self.seconds = dict.fromkeys(others, 0.0)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Hand over when it is time."""
         if trainer.global_step % self.every_n_steps == 0:
-            for name, run in self.others.items():
-                self.seconds[name] += seconds(lambda run=run: run(self.every_n_steps))  # type: ignore[misc]
+            self.take()
+
+    def take(self) -> None:
+        """Let each of the others take a turn."""
+        self.taken += 1
+        for name, run in self.others.items():
+            self.seconds[name] += seconds(partial(run, self.every_n_steps))
+
+    def rates(self, batch_size: int) -> dict[str, float]:
+        """Give each one's images a second."""
+        images = self.taken * self.every_n_steps * batch_size
+        return {name: images / spent for name, spent in self.seconds.items()}
 
 
 def by_trainer(steps: int, *overrides: str, turns: Turns | None = None) -> float:

@@ -136,9 +136,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read onto the CPU; Lightning's counts of batches become those that this run would have."""
         checkpoint = read(path)
-        counts = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        was, now = counts["total"]["ready"], checkpoint["global_step"] // self.steps_per_batch
-        for part in (counts["total"], counts["current"]):
-            more = part["ready"] * now // max(was, 1) - part["ready"]
-            part.update({name: number + more for name, number in part.items()})
+        if "loops" in checkpoint:
+            counts = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            was, now = counts["total"]["ready"], checkpoint["global_step"] // self.steps_per_batch
+            for part in (counts["total"], counts["current"]):
+                more = part["ready"] * now // max(was, 1) - part["ready"]
+                part.update({name: number + more for name, number in part.items()})
         return checkpoint

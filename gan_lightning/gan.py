@@ -50,7 +50,7 @@ class GAN(LightningModule):
     """
 
     fixed_latents: Tensor
-    steps_per_batch = 1  # training steps that Lightning's loop takes at once
+    steps_per_batch = 1  # training steps that Lightning's loop takes at once; see gan_lightning.overhead
     interrupted = False  # the loop waits for no more of them
 
     def __init__(

@@ -84,9 +84,9 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         from gan_lightning.cuda_graphs import graph_steps
 
         graph_steps(gan)
-    gan.save_hyperparameters({"config": plain(config), "overrides": overrides}, logger=False)
-    callbacks = make_callbacks(config)
-    steps = gan.steps_per_batch = steps_per_batch(plain(config), gan, callbacks, step)
+    resolved, callbacks = plain(config), make_callbacks(config)
+    gan.save_hyperparameters({"config": resolved, "overrides": overrides}, logger=False)
+    steps = gan.steps_per_batch = steps_per_batch(resolved, gan, callbacks, step)
     data = instantiate(
         config.data,
         minibatches_per_step=gan.minibatches_per_step,

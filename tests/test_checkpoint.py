@@ -47,7 +47,7 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     io.save_checkpoint({"hyper_parameters": {"config": {"gan": {}}}, "n": 1}, path)
     with pytest.raises(Exception, match="pickle"):
         io.save_checkpoint({"n": 2, "unpicklable": lambda: None}, path)
-    assert checkpoint.read(path)["n"] == 1
+    assert io.load_checkpoint(path)["n"] == 1
 
 
 def test_resume_puts_the_runs_overrides_first(run: Path) -> None:
