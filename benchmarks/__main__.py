@@ -212,7 +212,10 @@ def evaluation() -> Contest:
             train=lambda: normalised(data.train.parts(BATCH), gan.device),
             device=gan.device,
         )
-        return seconds(work)
+        keep_freed_memory(False)  # as at a run's end
+        spent = seconds(work)
+        keep_freed_memory()
+        return spent
 
     return {"all": partial(measure, *found)} | {name: partial(measure, name) for name in found}
 
@@ -332,7 +335,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
     steps, rounds, out = arguments.steps, arguments.rounds, arguments.out
-    out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(torch.get_num_threads())  # and no other number from here on
     quiet()
     keep_freed_memory()
@@ -353,6 +355,7 @@ def main() -> None:
         rows += hold(title, race, base="Trainer.fit", rounds=rounds, reach=True)
     if arguments.only:
         return
+    out.mkdir(parents=True, exist_ok=True)
     precisions: Contest = {
         p: partial(loops.by_trainer, steps // 4, "data.batch_size=256", f"trainer.precision={p}")
         for p in ("32-true", "bf16-mixed")

@@ -78,15 +78,16 @@ def skip_empty_hooks() -> None:
 
 
 def keep_freed_memory(keep: bool = True) -> None:
-    """Keep what a step frees for the next one, or give it back to the system, if the allocator is glibc's.
+    """Keep what a step frees for the next one, or, at ``keep=False``, little of it, if the allocator is glibc's.
 
     What is taken anew costs a page fault every 4 KiB, which is dear in a step; what is kept, in pieces that fit
-    nothing else, makes the process large, which is dear in an evaluation.
+    nothing else, makes the process large, which is dear in an evaluation: there, blocks of more than 4 MiB go back to
+    the system.
     """
     glibc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(glibc, "mallopt"):
-        glibc.mallopt(-3, 2**25 if keep else 2**20)  # M_MMAP_THRESHOLD: blocks larger than this are mapped one by one
-        glibc.mallopt(-1, 2**30 if keep else 2**20)  # M_TRIM_THRESHOLD: this much may lie free
+        glibc.mallopt(-3, 2**25 if keep else 2**22)  # M_MMAP_THRESHOLD: blocks larger than this are mapped one by one
+        glibc.mallopt(-1, 2**30 if keep else 2**25)  # M_TRIM_THRESHOLD: this much may lie free
         if not keep:
             glibc.malloc_trim(0)
 

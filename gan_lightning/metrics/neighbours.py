@@ -79,6 +79,9 @@ class NearestTraining(Metric):
 
     Euclidean, pixels in [0, 1], the mean over images. Copies of training images have 0; ones that are as new as held-
     out images have what those have.
+
+    Args:
+        every: One image in so many is looked for, as each is compared with the whole training set.
     """
 
     full_state_update = False
@@ -87,15 +90,16 @@ class NearestTraining(Metric):
     real: list[Tensor]
     fake: list[Tensor]
 
-    def __init__(self) -> None:
+    def __init__(self, *, every: int) -> None:
         super().__init__()
+        self.every = every
         self.nearest: dict[str, Tensor] = {}
         self.add_state("real", default=[], dist_reduce_fx="cat")
         self.add_state("fake", default=[], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, *, real: bool) -> None:
         """Take in images (N, C, H, W) in [-1, 1]."""
-        (self.real if real else self.fake).append(images)
+        (self.real if real else self.fake).append(images[:: self.every])
 
     def search(self, train: Iterable[Tensor]) -> None:
         """Look through the training images, batches (N, C, H, W) in [-1, 1], after all updates."""
