@@ -51,6 +51,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
         lambda value: value == "auto" or (is_whole(value) and (value >= 1 or value == -1)),
         "how many, at least 1; auto or -1: all; or a list of them",
     ),
+    "every": number(1),
     "every_n_steps": number(1),
     "flat": number(0, 1),
     "gradient_clip_algorithm": one_of("norm", "value"),

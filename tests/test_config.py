@@ -74,6 +74,7 @@ from tests.helpers import ROOT, call
         ("matmul_precision=low", "matmul_precision=low: allowed: highest, high, medium"),
         ("gan.k=5", "gan: it repeats other keys, such as k and model; change those"),
         ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
+        ("metrics.nearest_training.every=0", "metrics.nearest_training.every=0: allowed: at least 1"),
     ],
 )
 def test_impossible_values(override: str, line: str) -> None:
