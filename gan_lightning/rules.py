@@ -104,7 +104,8 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
     was = dict(leaves(plain(defaults)))
     now = dict(leaves(plain(config)))
     for key, value in now.items():
-        if key.startswith(("reference.", "gan.", "trainer.devices[")):  # gan repeats the other groups
+        # The second and the third repeat other groups.
+        if key.startswith(("reference.", "gan.", "callbacks.scoring.metrics.", "trainer.devices[")):
             continue
         words = (
             wrong_shape(key, value, was)
