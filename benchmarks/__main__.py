@@ -115,6 +115,7 @@ def parts_of_the_step(steps: int, bf16: bool) -> Round:
     runs = {
         "all": hand(),
         "Adam not fused": hand(fused=False),
+        "Adam's tensors gathered once": hand(gathered=True),
         "two passes through G": hand(shared=False),
         "D sees real and fake in turn": hand(joint=False),
         "gradients of D's weights in G's half": hand(frozen=False),

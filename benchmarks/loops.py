@@ -28,6 +28,7 @@ from gan_lightning import config
 from gan_lightning.cuda_graphs import graph_steps
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
+from gan_lightning.optimizers import Adam
 from gan_lightning.overhead import steps_per_batch
 from gan_lightning.train import BY_THE_GAN, compile_networks, make_callbacks, make_logger
 
@@ -95,6 +96,7 @@ def by_hand(
     precision: str = "32-true",
     *,
     fused: bool = True,
+    gathered: bool = False,
     shared: bool = True,
     joint: bool = True,
     frozen: bool = True,
@@ -107,6 +109,7 @@ def by_hand(
         batch_size: Real images in a minibatch.
         precision: ``32-true`` or ``bf16-mixed``.
         fused: Adam in one kernel.
+        gathered: Its tensors once.
         shared: One pass through G serves both players.
         joint: D sees real and generated images in one pass.
         frozen: No gradients for D's weights in the generator's half.
@@ -116,7 +119,7 @@ def by_hand(
     gan, data = build()
     generator, discriminator = gan.generator.train(), gan.discriminator.train()
     generator_optimizer, discriminator_optimizer = (
-        torch.optim.Adam(network.parameters(), fused=fused, capturable=captured, **ADAM)  # type: ignore[arg-type]
+        (Adam if gathered else torch.optim.Adam)(network.parameters(), fused=fused, capturable=captured, **ADAM)  # type: ignore[arg-type]
         for network in (generator, discriminator)
     )
     g, d = (torch.compile(generator), torch.compile(discriminator)) if compiled else (generator, discriminator)

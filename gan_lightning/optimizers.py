@@ -39,7 +39,7 @@ class Adam(torch.optim.Adam):
         missing = any(gradient is None for of_group in gradients for gradient in of_group)
         if self.gathered is None or missing or hasattr(self, "found_inf"):  # which the scaler of 16-mixed sets
             super().step()
-            self.gathered = self.gather()
+            self.gathered = self.gathered or self.gather()
             return loss
         for group, of_group, (parameters, means, squares, steps, count) in zip(
             self.param_groups, gradients, self.gathered, strict=True
