@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.data.images import normalise
+from gan_lightning.data.images import InMemoryImages, normalise
 from gan_lightning.gan import GAN
 from gan_lightning.sampling import draw
 
@@ -79,22 +79,31 @@ def evaluate(
     fake = list(draw(gan, num_images, seed=seed))  # the same for both, so that these share their features
     figures = {}
     for split, images in (("validation", data.val), ("test", data.test)):
-        batches = list(zip(normalised(images.parts(BATCH), gan.device), images.labels.split(BATCH), strict=True))
         sums: dict[str, float] = {}
-        with torch.inference_mode():
-            for i, batch in enumerate(batches):
-                for name, value in gan.judge(batch, i).items():
-                    sums[name] = sums.get(name, 0) + float(value) * len(batch[0])
-        figures[split] = {name: value / len(images) for name, value in sums.items()} | score(
+        found = score(
             # How far generated images are from the training images does not depend on the split.
             {name: m for name, m in metrics.items() if split == "test" or not hasattr(m, "search")},
             fake=fake,
-            real=(real for real, _ in batches),
+            real=judged(gan, images, sums),
             validation=lambda n: normalise(data.val.images[:n].to(gan.device)),
             train=lambda: normalised(data.train.parts(BATCH), gan.device),
             device=gan.device,
         )
+        figures[split] = {name: value / len(images) for name, value in sums.items()} | found
     return figures
+
+
+def judged(gan: GAN, images: InMemoryImages, sums: dict[str, float]) -> Iterator[Tensor]:
+    """Yield batches of images (N, C, H, W) in [-1, 1], and add to ``sums`` what :meth:`GAN.judge` gives for each image.
+
+    So they are read once, and not kept.
+    """
+    batches = zip(normalised(images.parts(BATCH), gan.device), images.labels.split(BATCH), strict=True)
+    for i, batch in enumerate(batches):
+        with torch.inference_mode():
+            for name, value in gan.judge(batch, i).items():
+                sums[name] = sums.get(name, 0) + float(value) * len(batch[0])
+        yield batch[0]
 
 
 def normalised(parts: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:

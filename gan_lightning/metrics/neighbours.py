@@ -99,7 +99,7 @@ class NearestTraining(Metric):
 
     def update(self, images: Tensor, *, real: bool) -> None:
         """Take in images (N, C, H, W) in [-1, 1]."""
-        (self.real if real else self.fake).append(images[:: self.every])
+        (self.real if real else self.fake).append(images[:: self.every].clone())  # a view would keep them all
 
     def search(self, train: Iterable[Tensor]) -> None:
         """Look through the training images, batches (N, C, H, W) in [-1, 1], after all updates."""
