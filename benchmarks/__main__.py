@@ -116,6 +116,7 @@ def parts_of_the_step(steps: int, bf16: bool) -> Round:
         "all": hand(),
         "Adam not fused": hand(fused=False),
         "Adam's tensors gathered once": hand(gathered=True),
+        "torch's linear layers": hand(halved=False),
         "two passes through G": hand(shared=False),
         "D sees real and fake in turn": hand(joint=False),
         "gradients of D's weights in G's half": hand(frozen=False),
@@ -307,7 +308,8 @@ def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) 
     """Draw the contests as bars, and how the rate changes."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 1 + len(curves), figsize=(5 * (1 + len(curves)), 4), layout="constrained")
+    figure, grid = pyplot.subplots(2, 3, figsize=(12, 6), layout="constrained")
+    axes = grid.flat
     step = [row for row in rows if row["what"] == "batch 64, 32-true"]
     axes[0].barh([str(row["who"]) for row in step], [float(row["median"]) for row in step])
     axes[0].invert_yaxis()
@@ -376,7 +378,7 @@ def main() -> None:
         start, memory = processes(Path(runs))
         rows += hold("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
         if sys.platform == "linux":
-            rows += hold("peak memory", memory, base=next(iter(memory)), rounds=1, unit="MiB")
+            rows += hold("peak memory", memory, base=next(iter(memory)), rounds=rounds, unit="MiB")
         curves = scaling(steps // 8, Path(runs))
     machine = head.partition("\n")[0]
     (out / "bench.json").write_text(json.dumps({"machine": machine, "rows": rows, "curves": curves}, indent=2) + "\n")

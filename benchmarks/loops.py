@@ -28,6 +28,7 @@ from gan_lightning import config
 from gan_lightning.cuda_graphs import graph_steps
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
+from gan_lightning.networks.linear import Linear
 from gan_lightning.optimizers import Adam
 from gan_lightning.overhead import steps_per_batch
 from gan_lightning.train import BY_THE_GAN, compile_networks, make_callbacks, make_logger
@@ -51,6 +52,14 @@ def build_from(composed: DictConfig) -> tuple[GAN, ImageDataModule]:
     return gan, data
 
 
+def by_torch(gan: GAN) -> GAN:
+    """Have torch compute the linear layers."""
+    for module in gan.modules():
+        if isinstance(module, Linear):
+            module.__class__ = nn.Linear  # type: ignore[assignment]
+    return gan
+
+
 def autocast(precision: str) -> AbstractContextManager[None]:
     """Compute in bf16 where that is safe, if the precision is ``bf16-mixed``."""
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
@@ -64,7 +73,7 @@ def textbook_batches(batch_size: int) -> DataLoader:
 
 def textbook(batch_size: int) -> Run:
     """Train as the usual script of one file: images through PIL, BCELoss on a sigmoid, plain Adam, losses printed."""
-    gan, _ = build()
+    gan = by_torch(build()[0])
     generator, discriminator = gan.generator.train(), nn.Sequential(gan.discriminator.train(), nn.Sigmoid())
     generator_optimizer = torch.optim.Adam(generator.parameters(), **ADAM)  # type: ignore[arg-type]
     discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), **ADAM)  # type: ignore[arg-type]
@@ -97,6 +106,7 @@ def by_hand(
     *,
     fused: bool = True,
     gathered: bool = False,
+    halved: bool = True,
     shared: bool = True,
     joint: bool = True,
     frozen: bool = True,
@@ -110,6 +120,7 @@ def by_hand(
         precision: ``32-true`` or ``bf16-mixed``.
         fused: Adam in one kernel.
         gathered: Its tensors once.
+        halved: Each thread reads one half of the weights.
         shared: One pass through G serves both players.
         joint: D sees real and generated images in one pass.
         frozen: No gradients for D's weights in the generator's half.
@@ -117,7 +128,7 @@ def by_hand(
         captured: The whole step as a CUDA graph.
     """
     gan, data = build()
-    generator, discriminator = gan.generator.train(), gan.discriminator.train()
+    generator, discriminator = (gan if halved else by_torch(gan)).generator.train(), gan.discriminator.train()
     generator_optimizer, discriminator_optimizer = (
         (Adam if gathered else torch.optim.Adam)(network.parameters(), fused=fused, capturable=captured, **ADAM)  # type: ignore[arg-type]
         for network in (generator, discriminator)

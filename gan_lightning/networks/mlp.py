@@ -6,6 +6,8 @@ from math import prod
 
 from torch import Tensor, nn
 
+from gan_lightning.networks.linear import Linear
+
 
 class Generator(nn.Module):
     """Noise to images: linear layers, LeakyReLU between them, BatchNorm on all hidden ones but the first.
@@ -33,11 +35,11 @@ class Generator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise([latent_dim, *widths])):
-            layers.append(nn.Linear(before, after))
+            layers.append(Linear(before, after))
             if i > 0:
                 layers.append(nn.BatchNorm1d(after, eps=batch_norm_eps))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
-        layers += [nn.Linear(widths[-1], prod(image_shape)), nn.Tanh(), nn.Unflatten(1, tuple(image_shape))]
+        layers += [Linear(widths[-1], prod(image_shape)), nn.Tanh(), nn.Unflatten(1, tuple(image_shape))]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -60,8 +62,8 @@ class Discriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise([prod(image_shape), *widths]):
-            layers += [nn.Linear(before, after), nn.LeakyReLU(negative_slope, inplace=True)]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+            layers += [Linear(before, after), nn.LeakyReLU(negative_slope, inplace=True)]
+        self.layers = nn.Sequential(*layers, Linear(widths[-1], 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) to logits (N, 1); the sigmoid of a logit is D(x), the chance of being real."""

@@ -1,0 +1,71 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_lightning.networks.linear import FEW, Halves, Linear
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def halved(y: Tensor) -> bool:
+    return type(y.grad_fn).__name__ == "HalvesBackward"
+
+
+def test_first_and_second_derivatives() -> None:
+    inputs = [torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((3, 5), (4, 5), (4,))]
+    assert torch.autograd.gradcheck(Halves.apply, inputs)
+    assert torch.autograd.gradgradcheck(Halves.apply, inputs)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("layout", [lambda x: x, lambda x: x.T.contiguous().T])
+def test_gives_what_torchs_layer_gives(layout) -> None:
+    ours, theirs = Linear(784, 512), nn.Linear(784, 512)
+    theirs.load_state_dict(ours.state_dict())
+    x, gradient = layout(torch.randn(64, 784)), layout(torch.randn(64, 512))
+    found = []
+    for layer in (ours, theirs):
+        seen = x.detach().requires_grad_()
+        y = layer(seen)
+        assert halved(y) == (layer is ours)
+        y.backward(gradient)
+        found.append((y, seen.grad, layer.weight.grad, layer.bias.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_frozen_layers_get_no_gradient() -> None:
+    layer = Linear(6, 4).requires_grad_(False)
+    x = torch.randn(5, 6, requires_grad=True)
+    y = layer(x)
+    assert halved(y)
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(5, 6))
+    assert layer.weight.grad is None
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_what_it_leaves_to_torch() -> None:
+    x = torch.randn(8, 6)
+    assert halved(Linear(6, 4)(x))
+    assert not halved(Linear(6, 5)(x))  # no halves
+    assert not halved(Linear(6, 4, bias=False)(x))
+    assert not halved(Linear(6, 4)(torch.randn(FEW + 1, 6)))
+    assert not halved(Linear(6, 4)(x.view(2, 4, 6)))
+    assert not halved(Linear(6, 4).double()(x.double()))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not halved(Linear(6, 4)(x))
+    layer = Linear(6, 4)
+    with torch.no_grad():
+        assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+    torch.set_num_threads(1)
+    assert not halved(Linear(6, 4)(x))
