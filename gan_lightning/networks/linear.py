@@ -43,7 +43,7 @@ class Halves(torch.autograd.Function):
         """Map x (N, in), W (out, in) and b (out,) to (N, out)."""
         ctx.save_for_backward(x, weight)
         upper_and_lower = torch.baddbmm(bias.view(2, 1, -1), x.expand(2, -1, -1), halves(weight).mT)  # (2, N, out / 2)
-        return upper_and_lower.transpose(0, 1).reshape(len(x), -1)
+        return upper_and_lower.transpose(0, 1).reshape(len(x), len(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -51,12 +51,12 @@ class Halves(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         in_x, in_weight, in_bias = ctx.needs_input_grad
         return (
-            torch.bmm(gradient.reshape(len(x), 2, -1).transpose(0, 1), halves(weight)).sum(0) if in_x else None,
+            torch.bmm(halves(gradient.T).mT, halves(weight)).sum(0) if in_x else None,
             gradient.T @ x if in_weight else None,
             gradient.sum(0) if in_bias else None,
         )
 
 
 def halves(weight: Tensor) -> Tensor:
-    """Show W (out, in) as (2, out / 2, in)."""
-    return weight.view(2, len(weight) // 2, -1)
+    """Show (out, in) as (2, out / 2, in)."""
+    return weight.unflatten(0, (2, -1))

@@ -69,3 +69,13 @@ def test_what_it_leaves_to_torch() -> None:
         assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
     torch.set_num_threads(1)
     assert not halved(Linear(6, 4)(x))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_no_images() -> None:
+    x = torch.randn(0, 6, requires_grad=True)
+    y = Linear(6, 4)(x)
+    y.sum().backward()
+    assert y.shape == (0, 4)
+    assert x.grad is not None
+    assert x.grad.shape == (0, 6)
