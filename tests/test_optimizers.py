@@ -16,6 +16,11 @@ def copies(n: int) -> list[list[nn.Parameter]]:
     return [copy.deepcopy(parameters) for _ in range(n)]
 
 
+def ours_and_torchs(**options: Any) -> tuple[list[torch.optim.Adam], list[list[nn.Parameter]]]:
+    parameters = copies(2)
+    return [make(mine, **options) for make, mine in zip((Adam, torch.optim.Adam), parameters, strict=True)], parameters
+
+
 def descend(
     optimizers: Sequence[torch.optim.Adam], parameters: Sequence[list[nn.Parameter]], steps: int, missing: int = -1
 ) -> None:
@@ -47,8 +52,7 @@ def assert_equal(optimizers: Sequence[torch.optim.Adam], parameters: Sequence[li
     ],
 )
 def test_is_torch_s_to_the_bit(options: dict[str, Any]) -> None:
-    parameters = copies(2)
-    optimizers = [make(mine, **options) for make, mine in zip((Adam, torch.optim.Adam), parameters, strict=True)]
+    optimizers, parameters = ours_and_torchs(**options)
     descend(optimizers, parameters, 5)
     assert_equal(optimizers, parameters)
 
@@ -62,8 +66,7 @@ def test_gathers_what_is_fused_and_plain() -> None:
 
 
 def test_a_parameter_without_gradient_stays_and_its_steps_are_not_counted() -> None:
-    parameters = copies(2)
-    optimizers = [make(mine, fused=True) for make, mine in zip((Adam, torch.optim.Adam), parameters, strict=True)]
+    optimizers, parameters = ours_and_torchs(fused=True)
     for missing in (1, -1, 0, -1):
         descend(optimizers, parameters, 2, missing)
         assert_equal(optimizers, parameters)
@@ -83,8 +86,7 @@ def test_goes_on_from_torch_s_state_and_torch_from_its(makes: tuple[type[torch.o
 
 
 def test_a_state_loaded_later_is_followed() -> None:
-    parameters = copies(2)
-    optimizers = [make(mine, fused=True) for make, mine in zip((Adam, torch.optim.Adam), parameters, strict=True)]
+    optimizers, parameters = ours_and_torchs(fused=True)
     kept = copy.deepcopy(optimizers[1].state_dict())
     descend(optimizers, parameters, 3)
     for optimizer in optimizers:
