@@ -20,7 +20,8 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Map (N, in_features) to (N, out_features)."""
         if (
-            torch.get_num_threads() == 2
+            not torch.compiler.is_compiling()  # or exporting: asked first, as len() would fix the number of images
+            and torch.get_num_threads() == 2
             and input.device.type == "cpu"
             and input.dtype == torch.float32
             and input.ndim == 2
@@ -29,7 +30,6 @@ class Linear(nn.Linear):
             and self.out_features % 2 == 0
             and torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
         ):
             return Halves.apply(input, self.weight, self.bias)
         return super().forward(input)

@@ -79,3 +79,12 @@ def test_no_images() -> None:
     assert y.shape == (0, 4)
     assert x.grad is not None
     assert x.grad.shape == (0, 6)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_is_exported_for_any_number_of_images() -> None:
+    layer, shapes = Linear(6, 4), {"input": {0: torch.export.Dim("N")}}
+    exported = torch.export.export(layer, (torch.randn(2, 6),), dynamic_shapes=shapes).module()
+    for n in (1, 7):
+        x = torch.randn(n, 6)
+        torch.testing.assert_close(exported(x), layer(x))
