@@ -26,7 +26,7 @@ from gan_lightning import config
 from gan_lightning.data.images import normalise
 from gan_lightning.metrics.parzen import ParzenWindow
 from gan_lightning.overhead import keep_freed_memory, look_for_gpus_once, skip_empty_hooks
-from gan_lightning.sampling import draw
+from gan_lightning.sampling import draw, show
 from gan_lightning.scoring import BATCH, normalised, score
 from gan_lightning.train import has_compiler, quiet
 
@@ -164,15 +164,16 @@ def sampling() -> Contest:
     """Pit drawing 10,000 images against the generator's matrix products."""
     gan, _ = loops.build()
     gan.eval()
-    forward = [layer[0] for layer in loops.products(gan.generator, 500)]
+    forward = [layer[0] for layer in loops.products(gan.generator, 1000)]
 
     def products() -> None:
-        for _ in range(20):
+        for _ in range(10):
             for a, b in forward:
                 torch.mm(a, b)
 
     return {
         "draw": lambda: 10_000 / seconds(lambda: [None for _ in draw(gan, 10_000, seed=0)]),
+        "the network as it is": lambda: 10_000 / seconds(lambda: [show(gan, gan.latent(1000)) for _ in range(10)]),
         "matrix products alone": lambda: 10_000 / seconds(products),
     }
 

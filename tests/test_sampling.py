@@ -1,8 +1,14 @@
+import copy
+from collections.abc import Callable
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from gan_lightning.sampling import draw, show, walk
+from gan_lightning.networks.linear import Linear
+from gan_lightning.sampling import Tanh, draw, for_inference, show, walk
 from tests.helpers import tiny_gan
 
 
@@ -46,3 +52,56 @@ def test_batch_norm_uses_what_it_learnt() -> None:
     one = torch.cat(list(draw(gan, 1, seed=0)))
     many = torch.cat(list(draw(gan, 50, seed=0)))
     torch.testing.assert_close(one, many[:1])
+
+
+def sequential(*layers: nn.Module) -> nn.Sequential:
+    """Put layers in a row that have seen a few batches."""
+    network = nn.Sequential(*layers).train()
+    for _ in range(5):
+        network(2 + 3 * torch.randn(16, 3))
+    return network
+
+
+def test_inference_has_fewer_layers_and_the_same_images() -> None:
+    network = sequential(
+        nn.Linear(3, 5), nn.BatchNorm1d(5), nn.LeakyReLU(0.2), Linear(5, 4, bias=False), nn.BatchNorm1d(4), nn.Tanh()
+    )
+    before = copy.deepcopy(network.state_dict())
+    z, lean = 3 * torch.randn(1000, 3), for_inference(network)
+    assert [type(layer) for layer in lean] == [nn.Linear, nn.Identity, nn.LeakyReLU, Linear, nn.Identity, Tanh]
+    images = lean(z)
+    assert network[1].training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    torch.testing.assert_close(images, network.eval()(z), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: (nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False)),
+        lambda: (nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+        lambda: (nn.utils.weight_norm(nn.Linear(3, 4)), nn.BatchNorm1d(4)),
+        lambda: (nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)), nn.BatchNorm1d(4)),
+        lambda: (nn.Linear(3, 4), nn.ReLU(), nn.BatchNorm1d(4)),
+    ],
+    ids=["not affine", "no statistics", "old weight norm", "weight norm", "not after the linear layer"],
+)
+def test_inference_leaves_what_it_cannot_do_without(layers: Callable[[], tuple[nn.Module, ...]]) -> None:
+    network = sequential(*layers())
+    z = torch.randn(10, 3)
+    lean = for_inference(network)
+    assert isinstance(lean[-1], nn.BatchNorm1d)
+    torch.testing.assert_close(lean(z), network.eval()(z))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_tanh_is_torchs_in_other_precisions(dtype: torch.dtype) -> None:
+    x = torch.linspace(-3, 3, 99, dtype=dtype)
+    assert torch.equal(Tanh()(x), x.tanh())
+
+
+def test_inference_leaves_its_input_alone() -> None:
+    z = torch.randn(10, 3)
+    before = z.clone()
+    for_inference(nn.Sequential(nn.Dropout(), nn.Tanh()))(z)
+    assert torch.equal(z, before)
