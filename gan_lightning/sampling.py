@@ -17,12 +17,12 @@ def draw(gan: GAN, num_images: int, *, seed: int, batch_size: int = 1000) -> Ite
     The noise comes from a generator of its own on the CPU: the same seed gives the same images on every device,
     and torch's own random state stays as it was. A shorter draw is the beginning of a longer one.
     """
-    network, generator = for_inference(gan.average or gan.generator), torch.Generator().manual_seed(seed)
+    name, lean = "average" if gan.average else "generator", copy.copy(gan)
+    lean._modules = {**gan._modules, name: for_inference(getattr(gan, name))}
+    generator = torch.Generator().manual_seed(seed)
     for start in range(0, num_images, batch_size):
-        z = gan.latent(batch_size, generator=generator)[: num_images - start].to(gan.device)
-        with torch.inference_mode():
-            images = network(z)
-        yield images
+        z = gan.latent(batch_size, generator=generator)[: num_images - start]
+        yield show(lean, z.to(gan.device))
 
 
 def for_inference(network: nn.Module) -> nn.Module:

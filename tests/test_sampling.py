@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from gan_lightning.gan import GAN
 from gan_lightning.networks.linear import Linear
 from gan_lightning.sampling import Tanh, draw, for_inference, show, walk
 from tests.helpers import tiny_gan
@@ -45,6 +46,15 @@ def test_the_average_is_what_is_shown() -> None:
     gan = tiny_gan(average=lambda network: torch.nn.Unflatten(1, (1, 1, 3)))
     z = torch.randn(4, 3)
     assert torch.equal(show(gan, z).flatten(1), z)
+
+
+def test_a_gan_with_a_forward_of_its_own_is_drawn_from_by_it() -> None:
+    class Negative(GAN):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return -super().forward(z)
+
+    positive, negative = (next(draw(tiny_gan(kind), 5, seed=0)) for kind in (GAN, Negative))
+    assert torch.equal(negative, -positive)
 
 
 def test_batch_norm_uses_what_it_learnt() -> None:
