@@ -38,9 +38,14 @@ class ExponentialAverage(nn.Module):
         if step % self.every_n_steps:
             return
         decay = 0.5 ** (self.every_n_steps / min(self.half_life, self.ramp * step))
-        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        pairs = list(zip(tensors(self.network), tensors(network), strict=True))
         floats = [(mean, new) for mean, new in pairs if mean.is_floating_point()]
         torch._foreach_lerp_([mean for mean, _ in floats], [new for _, new in floats], 1 - decay)
         for count, new in pairs:
             if not count.is_floating_point():
                 count.copy_(new)
+
+
+def tensors(network: nn.Module) -> list[Tensor]:
+    """List a network's parameters and buffers, each once, wherever it is used."""
+    return [*network.parameters(), *network.buffers()]

@@ -11,9 +11,9 @@ from gan_lightning.errors import InputError
 
 @door("export")
 def main(config: DictConfig) -> None:
-    """Load, and write the generator as ONNX: ``latents`` (N, latent_dim) to ``images`` (N, C, H, W) in [-1, 1].
+    """Load, and write what the GAN shows as ONNX: ``latents`` (N, latent_dim) to ``images`` (N, C, H, W) in [-1, 1].
 
-    It is the averaged generator if there is one; its ``latent_scale`` is part of what is written.
+    That is the averaged generator if there is one; its ``latent_scale`` is part of what is written.
     """
     out = Path(config.out)
     if out.suffix != ".onnx":
@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # the exporter tells of every pass over the graph
     torch.onnx.export(
-        (gan.average or gan.generator).eval(),
+        gan.eval(),
         (gan.fixed_latents[:2],),
         out,
         input_names=["latents"],

@@ -111,7 +111,7 @@ class GAN(LightningModule):
             fake = self.sample(len(minibatch))
             real_logits, fake_logits = self.discriminator(torch.cat([minibatch, fake.detach()])).chunk(2)
             loss = self.loss.discriminator(real_logits, fake_logits)
-            self.manual_backward((loss + self.penalise(minibatch, fake)) / self.accumulate_grad_batches)
+            self.manual_backward((loss + self.penalise(minibatch, fake.detach())) / self.accumulate_grad_batches)
         self.update(player=1)
         seen = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
         return {name: value.detach() for name, value in seen.items()}, fake
@@ -124,11 +124,12 @@ class GAN(LightningModule):
 
     def update_generator(self, real: Tensor, fakes: Iterable[Tensor]) -> dict[str, Tensor]:
         """Descend the stochastic gradient of 1/m Σ log(1 - D(G(z))), or its stand-in, in G's parameters."""
-        self.discriminator.requires_grad_(False)
+        taught = [weight.requires_grad_(False) for weight in self.discriminator.parameters() if weight.requires_grad]
         for minibatch, fake in zip(real.chunk(self.accumulate_grad_batches), fakes, strict=True):
             loss = self.generator_loss(self.discriminator(fake), partial(self.discriminator, minibatch))
             self.manual_backward(loss / self.accumulate_grad_batches)
-        self.discriminator.requires_grad_(True)
+        for weight in taught:
+            weight.requires_grad_(True)
         self.update(player=0)
         return {"loss/generator": loss.detach()}
 

@@ -25,12 +25,12 @@ def steps_per_batch(config: Mapping[str, Any], gan: GAN, callbacks: Iterable[Cal
     """Tell how many training steps Lightning may take for one batch, at most 10: as many as nobody looks in between.
 
     Lightning's loop spends 0.4 ms on a batch, whatever is in it, and the article's step takes eleven. A callback with
-    hooks on batches that needs fewer than every step has ``every_n_steps``; 0: it does not matter to it. Large images,
-    and those that are read as they are needed, come a step at a time.
+    hooks on batches or updates that needs fewer than every step has ``every_n_steps``; 0: it does not matter to it.
+    Large images, and those that are read as they are needed, come a step at a time.
 
     Args:
         config: As ``conf/train.yaml`` composes it, resolved.
-        gan: A subclass with hooks or a ``training_step`` of its own gets every step.
+        gan: A subclass of one's own, which may log or look at any time, gets every step.
         callbacks: Of the run.
         step: Where the run goes on from; 0 for a new one.
     """
@@ -40,12 +40,12 @@ def steps_per_batch(config: Mapping[str, Any], gan: GAN, callbacks: Iterable[Cal
         return 1
     if any(trainer.get(key) for key in IN_BATCHES) or not isinstance(trainer["val_check_interval"], int):
         return 1
-    if any(getattr(type(gan), name) is not getattr(GAN, name) for name in (*BATCH_HOOKS, "training_step")):
+    if not type(gan).__module__.startswith("gan_lightning."):
         return 1
     looks = (
         getattr(callback, "every_n_steps", 1)
         for callback in callbacks
-        if any(has(callback, hook) for hook in BATCH_HOOKS)
+        if any(has(callback, hook) for hook in (*BATCH_HOOKS, *UPDATE_HOOKS))
     )
     intervals = (trainer[key] for key in ("max_steps", "val_check_interval", "log_every_n_steps"))
     return math.gcd(AT_ONCE, step, *intervals, *looks)

@@ -40,6 +40,7 @@ TEXT: Rule = (lambda value: isinstance(value, str), "text")
 RULES: dict[str, Rule] = {  # by a key or its last part
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "accumulate_grad_batches": number(1),
+    "base": number(1),
     "batch_norm_eps": number(0),
     "batch_size": number(2),  # the article's generator has BatchNorm
     "betas": (lambda value: is_number(value) and 0 <= value < 1, "at least 0 and below 1"),
@@ -81,6 +82,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "out": TEXT,
     "overfit_batches": (lambda value: value == 0, "0; trainer.limit_train_batches trains on fewer images"),
     "ramp": number(1e-6),
+    "pieces": number(1),
     "precision": one_of("auto", "32-true", "bf16-mixed"),
     "root": TEXT,
     "show": one_of("samples", "nearest", "walk"),
@@ -88,6 +90,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "strategy": one_of("auto", "ddp"),
     "subset_size": number(1),
     "subsets": number(1),
+    "units": number(1),
     "val_check_interval": number(1),
     "val_size": number(1),
     "weight_decay": number(0),
@@ -133,15 +136,22 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not (any(there.values()) if accelerator == "gpu" else there[accelerator]):
             raise InputError(f"trainer.accelerator={accelerator}: this machine has none; allowed: auto, cpu")
+    if OmegaConf.select(config, "trainer.sync_batchnorm") and not on_cuda(config):
+        raise InputError("trainer.sync_batchnorm=true: needs a CUDA GPU, and this run has none; allowed: false")
     if config.get("cuda_graphs") and (why := no_cuda_graphs(config)):
         raise InputError(f"cuda_graphs=true: {why}; allowed: false")
 
 
-def no_cuda_graphs(config: DictConfig) -> str | None:
-    """Say why a run cannot record its steps as CUDA graphs."""
+def on_cuda(config: DictConfig) -> bool:
+    """Tell whether a run is on a CUDA GPU."""
     import torch
 
-    if not torch.cuda.is_available() or config.trainer.accelerator in ("cpu", "mps"):
+    return torch.cuda.is_available() and config.trainer.accelerator not in ("cpu", "mps")
+
+
+def no_cuda_graphs(config: DictConfig) -> str | None:
+    """Say why a run cannot record its steps as CUDA graphs."""
+    if not on_cuda(config):
         return "needs a CUDA GPU, and this run has none"
     if config.trainer.devices != 1 or config.trainer.num_nodes != 1:
         return "needs trainer.devices=1 and trainer.num_nodes=1"

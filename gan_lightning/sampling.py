@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Iterator
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_linear_bn_eval
+from torch.nn.utils.fusion import fuse_linear_bn_weights
 
 from gan_lightning.gan import GAN
+from gan_lightning.networks.linear import Linear
+from gan_lightning.networks.mlp import Generator
 
 
 def draw(gan: GAN, num_images: int, *, seed: int, batch_size: int = 1000) -> Iterator[Tensor]:
@@ -17,35 +18,48 @@ def draw(gan: GAN, num_images: int, *, seed: int, batch_size: int = 1000) -> Ite
     The noise comes from a generator of its own on the CPU: the same seed gives the same images on every device,
     and torch's own random state stays as it was. A shorter draw is the beginning of a longer one.
     """
-    name, lean = "average" if gan.average else "generator", copy.copy(gan)
-    lean._modules = {**gan._modules, name: for_inference(getattr(gan, name))}
     generator = torch.Generator().manual_seed(seed)
+    networks = [network for network in (gan.average or gan.generator).modules() if type(network) is Generator]
+    pairs = [(network, network.layers, folded(network.layers)) for network in networks]
     for start in range(0, num_images, batch_size):
         z = gan.latent(batch_size, generator=generator)[: num_images - start]
-        yield show(lean, z.to(gan.device))
+        try:
+            for network, _, fewer in pairs:
+                network.layers = fewer
+            images = show(gan, z.to(gan.device))
+        finally:
+            for network, layers, _ in pairs:
+                network.layers = layers
+        yield images
 
 
-def for_inference(network: nn.Module) -> nn.Module:
-    """Give a network in evaluation mode with less to do for the same images (up to rounding), and the same weights.
+@torch.no_grad()
+def folded(layers: nn.Sequential) -> nn.Sequential:
+    """Give layers with less to do that map (N, in) to the same in evaluation mode, up to rounding.
 
-    In each ``nn.Sequential``, BatchNorm goes into the linear layer before it, and tanh is made from a sigmoid.
+    BatchNorm goes into the linear layer before it, and tanh is made from a sigmoid. Layers with hooks stay as they are.
     """
-    tensors = [*network.parameters(), *network.buffers()]
-    tensors += [x for module in network.modules() for x in vars(module).values() if isinstance(x, Tensor)]
-    network = copy.deepcopy(network, {id(x): x for x in tensors}).eval()
-    for layers in (module for module in network.modules() if isinstance(module, nn.Sequential)):
-        for i, (layer, after) in enumerate(list(pairwise(layers))):
-            if isinstance(after, nn.Tanh):
-                layers[i + 1] = Tanh()
-            elif (
-                isinstance(layer, nn.Linear)
-                and isinstance(layer.weight, nn.Parameter)  # not computed from others
-                and isinstance(after, nn.BatchNorm1d)
-                and after.affine
-                and after.track_running_stats
-            ):
-                layers[i], layers[i + 1] = fuse_linear_bn_eval(layer, after), nn.Identity()
-    return network
+    if any(module._forward_hooks or module._forward_pre_hooks for module in layers.modules()):
+        return layers
+    fewer: list[nn.Module] = []
+    for layer in layers:
+        before = fewer[-1] if fewer else None
+        if type(layer) is nn.Tanh:
+            fewer.append(Tanh())
+        elif (
+            type(layer) is nn.BatchNorm1d
+            and type(before) is Linear
+            and layer.affine
+            and (mean := layer.running_mean) is not None
+            and (variance := layer.running_var) is not None
+        ):
+            linear = fewer[-1] = copy.deepcopy(before)
+            linear.weight, linear.bias = fuse_linear_bn_weights(
+                linear.weight, linear.bias, mean, variance, layer.eps, layer.weight, layer.bias
+            )
+        else:
+            fewer.append(layer)
+    return nn.Sequential(*fewer)
 
 
 class Tanh(nn.Module):
@@ -59,12 +73,13 @@ class Tanh(nn.Module):
 @torch.inference_mode()
 def show(gan: GAN, z: Tensor) -> Tensor:
     """Map noise (N, latent_dim) to images (N, C, H, W) in [-1, 1] with the GAN in evaluation mode."""
-    training = gan.training
+    modes = {module: module.training for module in gan.modules()}
     gan.eval()
     try:
         return gan(z)
     finally:
-        gan.train(training)
+        for module, training in modes.items():
+            module.training = training
 
 
 def walk(gan: GAN, num_lines: int, *, steps: int = 12, seed: int) -> Tensor:

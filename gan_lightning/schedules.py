@@ -36,7 +36,7 @@ class Cosine(Linear):
 
 @dataclass(kw_only=True)
 class Exponential:
-    """``start / base ** step``, never below ``end``."""
+    """``start * base ** -step``, never below ``end``."""
 
     start: float
     base: float
@@ -44,7 +44,7 @@ class Exponential:
 
     def __call__(self, step: int) -> float:
         """Give the number at a step."""
-        return max(self.start / self.base**step, self.end)
+        return max(self.start * self.base**-step, self.end)
 
 
 # Learning-rate schedulers, made from an optimizer and the run's number of steps

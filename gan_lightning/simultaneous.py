@@ -36,7 +36,7 @@ class SimultaneousGAN(GAN):
         generator_loss = self.generator_loss(fake_logits, lambda: real_logits)
         (direction,) = torch.autograd.grad(generator_loss, shown, retain_graph=True)
         discriminator_loss = self.loss.discriminator(real_logits, fake_logits)
-        self.manual_backward(discriminator_loss + self.penalise(real, fake))
+        self.manual_backward(discriminator_loss + self.penalise(real, fake.detach()))
         self.manual_backward(fake, direction)
         self.update(player=1)
         self.update(player=0)

@@ -223,11 +223,13 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
             logger.finalize("success")
     log.info("\n%s\n", table(figures | (values["reference"] or {})))
     log.info("%d steps, %d images, %.0f s of training", trainer.global_step, images_seen, seconds)
-    where_to = {
+    where_to: dict[str, Path | str] = {
         "run folder": shorten(run),
         **({"samples": shorten(run) / "samples.png"} if (run / "samples.png").exists() else {}),
-        "TensorBoard": f"tensorboard --logdir {'outputs' if run.is_relative_to(Path('outputs').absolute()) else run}",
     }
+    if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+        folder = Path("outputs") if run.is_relative_to(Path("outputs").absolute()) else run
+        where_to["TensorBoard"] = f"tensorboard --logdir {folder}"
     if checkpoint.exists():
         sample = "python -m gan_lightning.sample"
         where_to["more samples"] = f"{sample} checkpoint={checkpoint} num_images=64 out=samples.png"

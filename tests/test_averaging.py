@@ -29,6 +29,16 @@ def test_half_of_the_past_goes_in_a_half_life() -> None:
     assert average.network.weight.item() == pytest.approx(0.5)
 
 
+def test_weights_used_twice_follow_once() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    network = nn.Sequential(layer, nn.ReLU(), layer)
+    average = ExponentialAverage(network, half_life=1, ramp=1e9, latent_scale=1, every_n_steps=1)
+    nn.init.zeros_(average.network[0].weight)
+    nn.init.ones_(layer.weight)
+    average.update(network, 1)
+    assert average.network[2].weight.item() == pytest.approx(0.5)
+
+
 def test_follows_buffers_and_leaves_the_network_alone() -> None:
     network = nn.BatchNorm1d(2)
     average = ExponentialAverage(network, half_life=1, ramp=1e9, latent_scale=1, every_n_steps=1)

@@ -107,6 +107,14 @@ def test_a_schedule_needs_an_end() -> None:
         rules.check(config.compose("train", ["trainer.max_steps=-1"]), config.compose("train"))
 
 
+def test_synchronised_batch_norm_needs_a_gpu() -> None:
+    typed = ["trainer.sync_batchnorm=true", "trainer.accelerator=cpu"]
+    with pytest.raises(
+        InputError, match="sync_batchnorm=true: needs a CUDA GPU, and this run has none; allowed: false"
+    ):
+        rules.check(config.compose("train", typed), config.compose("train"))
+
+
 def test_cuda_graphs_need_what_they_record(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*typed: str) -> str:
         with pytest.raises(InputError) as error:

@@ -116,6 +116,34 @@ def test_a_penalty_is_the_discriminators(penalty: R1) -> None:
     assert not same(weights(gan.discriminator), weights(plain.discriminator))
 
 
+def to_lines_between(discriminator: Any, real: Tensor, fake: Tensor) -> Tensor:
+    """Penalise slopes between real and generated images, as WGAN-GP does, without a thought of the generator."""
+    between = torch.lerp(fake, real, 0.5).requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
+    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+@pytest.mark.parametrize("changes", [{}, {"k": 2}, {"kind": SimultaneousGAN}, {"accumulate_grad_batches": 2}])
+def test_a_penalty_leaves_the_generator_alone(changes: dict[str, Any]) -> None:
+    def detached(discriminator: Any, real: Tensor, fake: Tensor) -> Tensor:
+        return to_lines_between(discriminator, real, fake.detach())
+
+    gans = [tiny_gan(penalty=penalty, **changes) for penalty in (to_lines_between, detached)]
+    for gan in gans:
+        gan.discriminator.layers[2] = torch.nn.SiLU()  # whose slopes depend on the images
+        fit(gan, steps=3)
+    assert same(*map(weights, gans))
+
+
+def test_frozen_weights_of_the_discriminator_stay_frozen() -> None:
+    gan = tiny_gan()
+    frozen = gan.discriminator.layers[1].requires_grad_(False)
+    before = frozen.weight.clone()
+    fit(gan, steps=3)
+    assert torch.equal(frozen.weight, before)
+    assert [p.requires_grad for p in gan.discriminator.parameters()] == [False, False, True, True]
+
+
 @pytest.mark.parametrize(("kind", "plainly"), [(GAN, by_hand), (SimultaneousGAN, at_once_by_hand)])
 @pytest.mark.parametrize("penalty", [R1(gamma=2.0), R2(gamma=2.0), R1R2(gamma=2.0, every_n_steps=3)])
 def test_compiled_networks_train_to_the_same_weights(

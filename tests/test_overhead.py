@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import LambdaCallback, LearningRateMonitor
 from gan_lightning import config
 from gan_lightning.gan import GAN
 from gan_lightning.overhead import skip_empty_hooks, steps_per_batch
+from gan_lightning.simultaneous import SimultaneousGAN
 from gan_lightning.train import make_callbacks
 from tests import helpers
 from tests.helpers import assert_same_run, last, resume, same, scalars
@@ -81,12 +82,14 @@ def test_whoever_has_a_hook_on_batches_gets_every_step() -> None:
     class Own(GAN):
         def on_train_batch_end(self, *_: Any) -> None: ...
 
-    class Trains(GAN):
-        def training_step(self, batch: Any, batch_idx: int) -> Any: ...
+    class Logs(GAN):
+        def update_discriminator(self, real: Any) -> Any: ...
 
-    assert steps(gan=helpers.tiny_gan(Own)) == steps(gan=helpers.tiny_gan(Trains)) == 1
+    assert steps(gan=helpers.tiny_gan(Own)) == steps(gan=helpers.tiny_gan(Logs)) == 1
+    assert steps(gan=helpers.tiny_gan(SimultaneousGAN)) == 10
     assert steps(more=(EachStep(),)) == steps(more=(LearningRateMonitor(),)) == 1
     assert steps(more=(LambdaCallback(on_train_batch_start=lambda *_: None),)) == 1
+    assert steps(more=(LambdaCallback(on_before_optimizer_step=lambda *_: None),)) == 1
     assert steps(more=(LambdaCallback(on_train_end=lambda *_: None), InTens())) == 10
     assert steps(step=6) == 2
 
@@ -132,6 +135,8 @@ class SomeStep(Callback):
 
 class StopIn(Callback):
     """Send this process a signal in the middle of a batch."""
+
+    every_n_steps = 0  # ten at once, in spite of its hook
 
     def __init__(self, *, step: int, signum: int) -> None:
         self.step, self.signum = step, signum

@@ -9,7 +9,7 @@ from torch import nn
 
 from gan_lightning.gan import GAN
 from gan_lightning.networks.linear import Linear
-from gan_lightning.sampling import Tanh, draw, for_inference, show, walk
+from gan_lightning.sampling import Tanh, draw, folded, show, walk
 from tests.helpers import tiny_gan
 
 
@@ -57,6 +57,24 @@ def test_a_gan_with_a_forward_of_its_own_is_drawn_from_by_it() -> None:
     assert torch.equal(negative, -positive)
 
 
+def test_every_layer_goes_back_to_its_mode() -> None:
+    gan = tiny_gan().train()
+    gan.generator.layers[3].eval()
+    before = [layer.training for layer in gan.modules()]
+    show(gan, torch.randn(2, 3))
+    next(draw(gan, 2, seed=0))
+    assert [layer.training for layer in gan.modules()] == before
+    assert before.count(False) == 1
+
+
+def test_what_a_hook_keeps_is_no_obstacle() -> None:
+    gan, kept = tiny_gan().train(), []
+    gan.generator.layers[3].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    gan.generator(torch.randn(4, 3))
+    assert len(list(draw(gan, 4, seed=0))) == 1
+    assert len(kept) == 2
+
+
 def test_batch_norm_uses_what_it_learnt() -> None:
     gan = tiny_gan().train()
     one = torch.cat(list(draw(gan, 1, seed=0)))
@@ -64,54 +82,60 @@ def test_batch_norm_uses_what_it_learnt() -> None:
     torch.testing.assert_close(one, many[:1])
 
 
-def sequential(*layers: nn.Module) -> nn.Sequential:
-    """Put layers in a row that have seen a few batches."""
-    network = nn.Sequential(*layers).train()
+def learnt(*layers: nn.Module) -> nn.Sequential:
+    """Put layers in a row that have seen a few batches, and go on to train."""
+    network = nn.Sequential(*layers)
     for _ in range(5):
         network(2 + 3 * torch.randn(16, 3))
     return network
 
 
-def test_inference_has_fewer_layers_and_the_same_images() -> None:
-    network = sequential(
-        nn.Linear(3, 5), nn.BatchNorm1d(5), nn.LeakyReLU(0.2), Linear(5, 4, bias=False), nn.BatchNorm1d(4), nn.Tanh()
+def test_folded_layers_are_fewer_and_give_the_same() -> None:
+    layers = learnt(
+        *(Linear(3, 5), nn.LeakyReLU(0.2), Linear(5, 4), nn.BatchNorm1d(4), nn.LeakyReLU(0.2)),
+        *(Linear(4, 2), nn.BatchNorm1d(2), nn.Tanh()),
     )
-    before = copy.deepcopy(network.state_dict())
-    z, lean = 3 * torch.randn(1000, 3), for_inference(network)
-    assert [type(layer) for layer in lean] == [nn.Linear, nn.Identity, nn.LeakyReLU, Linear, nn.Identity, Tanh]
-    images = lean(z)
-    assert network[1].training
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    torch.testing.assert_close(images, network.eval()(z), atol=1e-6, rtol=1e-5)
+    before = copy.deepcopy(layers.state_dict())
+    fewer = folded(layers)
+    assert [type(layer) for layer in fewer] == [Linear, nn.LeakyReLU, Linear, nn.LeakyReLU, Linear, Tanh]
+    z = 3 * torch.randn(1000, 3)
+    images = fewer.eval()(z)
+    assert all(torch.equal(value, before[name]) for name, value in layers.state_dict().items())
+    torch.testing.assert_close(images, layers.eval()(z), atol=1e-6, rtol=1e-5)
+
+
+class Norm(nn.BatchNorm1d): ...
+
+
+class OwnTanh(nn.Tanh): ...
+
+
+def with_hook(layer: nn.Module) -> nn.Module:
+    layer.register_forward_hook(lambda module, inputs, output: output / 2)
+    return layer
 
 
 @pytest.mark.parametrize(
     "layers",
     [
-        lambda: (nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False)),
-        lambda: (nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)),
-        lambda: (nn.utils.weight_norm(nn.Linear(3, 4)), nn.BatchNorm1d(4)),
-        lambda: (nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)), nn.BatchNorm1d(4)),
-        lambda: (nn.Linear(3, 4), nn.ReLU(), nn.BatchNorm1d(4)),
+        lambda: (Linear(3, 4), nn.BatchNorm1d(4, affine=False)),
+        lambda: (Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+        lambda: (Linear(3, 4), Norm(4)),
+        lambda: (Linear(3, 4), OwnTanh()),
+        lambda: (nn.BatchNorm1d(3),),
+        lambda: (Linear(3, 4), nn.ReLU(), nn.BatchNorm1d(4)),
+        lambda: (nn.utils.parametrizations.spectral_norm(Linear(3, 4)), nn.BatchNorm1d(4)),
+        lambda: (nn.utils.spectral_norm(Linear(3, 4)), nn.BatchNorm1d(4)),
+        lambda: (Linear(3, 4), with_hook(nn.BatchNorm1d(4)), nn.Tanh()),
     ],
-    ids=["not affine", "no statistics", "old weight norm", "weight norm", "not after the linear layer"],
+    ids=["not affine", "no statistics", "norm", "tanh", "first", "apart", "spectral norm", "old spectral norm", "hook"],
 )
-def test_inference_leaves_what_it_cannot_do_without(layers: Callable[[], tuple[nn.Module, ...]]) -> None:
-    network = sequential(*layers())
-    z = torch.randn(10, 3)
-    lean = for_inference(network)
-    assert isinstance(lean[-1], nn.BatchNorm1d)
-    torch.testing.assert_close(lean(z), network.eval()(z))
+def test_what_is_not_folded(layers: Callable[[], tuple[nn.Module, ...]]) -> None:
+    network = learnt(*layers())
+    assert list(folded(network)) == list(network)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_tanh_is_torchs_in_other_precisions(dtype: torch.dtype) -> None:
     x = torch.linspace(-3, 3, 99, dtype=dtype)
     assert torch.equal(Tanh()(x), x.tanh())
-
-
-def test_inference_leaves_its_input_alone() -> None:
-    z = torch.randn(10, 3)
-    before = z.clone()
-    for_inference(nn.Sequential(nn.Dropout(), nn.Tanh()))(z)
-    assert torch.equal(z, before)

@@ -21,6 +21,10 @@ def test_exponential_has_a_floor() -> None:
     assert [schedule(step) for step in range(3)] == pytest.approx([0.1, 0.05, 0.03])
 
 
+def test_exponential_goes_on_for_ever() -> None:
+    assert Exponential(start=1.0, base=1.1, end=1e-5)(10**6) == 1e-5
+
+
 def rates(make: object, steps: int) -> list[float]:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
     scheduler = make(optimizer)  # type: ignore[operator]

@@ -38,12 +38,19 @@ class Linear(nn.Linear):
 class Halves(torch.autograd.Function):
     """x Wᵀ + b by two products, one for each half of the rows of W."""
 
+    generate_vmap_rule = True  # for torch.func
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Map x (N, in), W (out, in) and b (out,) to (N, out)."""
-        ctx.save_for_backward(x, weight)
         upper_and_lower = torch.baddbmm(bias.view(2, 1, -1), x.expand(2, -1, -1), halves(weight).mT)  # (2, N, out / 2)
-        return upper_and_lower.transpose(0, 1).reshape(len(x), len(weight))
+        return torch.cat(upper_and_lower.unbind(), 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        """Keep x and W."""
+        x, weight, _ = inputs
+        ctx.save_for_backward(x, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -59,4 +66,4 @@ class Halves(torch.autograd.Function):
 
 def halves(weight: Tensor) -> Tensor:
     """Show (out, in) as (2, out / 2, in)."""
-    return weight.unflatten(0, (2, -1))
+    return weight.view(2, len(weight) // 2, weight.shape[1])

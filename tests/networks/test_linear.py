@@ -88,3 +88,28 @@ def test_is_exported_for_any_number_of_images() -> None:
     for n in (1, 7):
         x = torch.randn(n, 6)
         torch.testing.assert_close(exported(x), layer(x))
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("images", "width"), [(1, 6), (5, 2), (1, 2)])
+def test_what_comes_out_may_be_changed_in_place(images: int, width: int) -> None:
+    x = torch.randn(images, 4, requires_grad=True)
+    layer = Linear(4, width)
+    y = nn.functional.leaky_relu_(layer(x), 0.2)
+    y.sum().backward()
+    slopes = torch.where(x @ layer.weight.T + layer.bias > 0, 1.0, 0.2)
+    torch.testing.assert_close(x.grad, slopes @ layer.weight)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_works_with_torch_func() -> None:
+    layer, x = Linear(6, 4), torch.randn(5, 6)
+
+    def value(weight: Tensor, image: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, image[None]).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(value), (None, 0))(layer.weight, x)
+    torch.testing.assert_close(found, 2 * layer(x)[:, :, None] * x[:, None])
+    seen = torch.randn(5, 6)
+    jacobian = torch.autograd.functional.jacobian(layer, seen, vectorize=True)
+    torch.testing.assert_close(jacobian[2, :, 2], layer.weight)
