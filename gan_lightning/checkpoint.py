@@ -1,7 +1,9 @@
 """Checkpoints: a GAN rebuilt from the file alone, and a run gone on with."""
 
 import os
+import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import hydra
@@ -123,7 +125,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.steps_per_batch = steps_per_batch
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside ``path`` and move into place."""
+        """Write beside ``path`` and move into place.
+
+        Raises:
+            InputError: If it could not be read again.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.unfinished")
@@ -131,6 +137,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+        try:
+            torch.load(unfinished, weights_only=True, mmap=True)
+        except UnpicklingError as error:
+            found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+            raise InputError(
+                f"checkpoint: a callback's state has {found[1] if found else 'an object'}; allowed: tensors, numbers, "
+                "text, and lists and dicts of them"
+            ) from error
         unfinished.replace(path)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:

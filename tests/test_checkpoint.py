@@ -1,6 +1,7 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,3 +102,12 @@ def test_devices() -> None:
     for beyond in (f"cpu:{torch.accelerator.device_count()}", "cpu:x"):
         with pytest.raises(InputError, match=f"device={beyond}: this machine has none"):
             checkpoint.pick_device(beyond)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    state = {"callbacks": {"best": np.float64(3)}}
+    with pytest.raises(
+        InputError, match=r"^checkpoint: a callback's state has numpy\S+scalar; allowed: tensors, numbers"
+    ):
+        checkpoint.AtomicCheckpointIO().save_checkpoint(state, tmp_path / "last.ckpt")
+    assert not (tmp_path / "last.ckpt").exists()
