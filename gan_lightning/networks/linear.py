@@ -29,6 +29,7 @@ class Linear(nn.Linear):
             and self.bias is not None
             and self.out_features % 2 == 0
             and torch.is_grad_enabled()
+            and not torch._C._are_functorch_transforms_active()
             and not torch.is_autocast_enabled("cpu")
         ):
             return Halves.apply(input, self.weight, self.bias)
@@ -38,19 +39,12 @@ class Linear(nn.Linear):
 class Halves(torch.autograd.Function):
     """x Wᵀ + b by two products, one for each half of the rows of W."""
 
-    generate_vmap_rule = True  # for torch.func
-
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Map x (N, in), W (out, in) and b (out,) to (N, out)."""
+        ctx.save_for_backward(x, weight)
         upper_and_lower = torch.baddbmm(bias.view(2, 1, -1), x.expand(2, -1, -1), halves(weight).mT)  # (2, N, out / 2)
         return torch.cat(upper_and_lower.unbind(), 1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        """Keep x and W."""
-        x, weight, _ = inputs
-        ctx.save_for_backward(x, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
