@@ -50,8 +50,21 @@ def load(path: Path | str) -> GAN:
     """
     checkpoint = read(path)
     gan: GAN = hydra.utils.instantiate(checkpoint["hyper_parameters"]["config"]["gan"], _convert_="all")
-    gan.load_state_dict(checkpoint["state_dict"])
+    put_weights(gan, checkpoint, path)
     return gan.eval()
+
+
+def put_weights(gan: GAN, checkpoint: dict[str, Any], path: Path | str) -> None:
+    """Give a GAN the weights of a checkpoint that was read from a path.
+
+    Raises:
+        InputError: If they do not fit it.
+    """
+    try:
+        gan.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        (_, what, *_) = [line.strip() for line in str(error).splitlines()]
+        raise InputError(f"checkpoint={path}: its networks are not what their classes are now: {what[:200]}") from error
 
 
 def load_data(path: Path | str, *, root: str | None = None) -> ImageDataModule:

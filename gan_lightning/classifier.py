@@ -15,6 +15,11 @@ def main(config: DictConfig) -> None:
     out = Path(config.out)
     if out.suffix != ".safetensors":
         raise InputError(f"out={out}: must end in .safetensors")
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    there = out.exists()
+    out.open("ab").close()  # what cannot be written is told before, not after, the training
+    if not there:
+        out.unlink()
 
     import pytorch_lightning as pl
     from hydra.utils import instantiate
@@ -33,7 +38,6 @@ def main(config: DictConfig) -> None:
     trainer.fit(training, data)
     (figures,) = trainer.test(training, data, verbose=False)
     print("".join(f"{name} {value:.4f}\n" for name, value in figures.items()), end="")
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     save_file(classifier.cpu().state_dict(), out)
     print(f"{out}: {out.stat().st_size:,} bytes, SHA-256 {sha256(out.read_bytes()).hexdigest()}")
 

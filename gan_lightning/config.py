@@ -1,5 +1,7 @@
 """The configuration: where it lies, how it is composed, and what is settled once it is."""
 
+import re
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,12 @@ def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(child, f"{key}[{i}]")
     else:
         yield key, node
+
+
+def as_argument(key: str, value: Any) -> str:
+    """Write ``key=value`` as one types it in a shell, in quotes of Hydra's and the shell's where it needs them."""
+    plain_enough = re.fullmatch(r"[\w./-]+", str(value), re.ASCII)
+    return f"{key}={value}" if plain_enough else shlex.quote(f'{key}="{value}"')
 
 
 def as_typed(value: Any) -> str:

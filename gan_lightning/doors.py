@@ -102,6 +102,10 @@ def one_line_errors(full: bool) -> Iterator[None]:
         if full or "Config group override" not in str(error):
             raise
         sys.exit("null stands in the place of a group's choice; --help lists the choices")
+    except OSError as error:
+        if full or not (error.filename and error.strerror):
+            raise
+        sys.exit(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         if full:
             raise
@@ -127,7 +131,8 @@ def one_line(error: Exception) -> str:
         close = difflib.get_close_matches(name, keys, n=3) or keys
         return f"{typed}: no such key; {parent or 'the top'} has {', '.join(close)}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: not an override; write key=value or group=choice"
+        quotes = ", with quotes around a value of other signs than letters, digits and ._/-: \"key='value'\""
+        return f"{error.override}: not an override; write key=value or group=choice{quotes}"
     if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
         return f"{several[1]}: several values; add -m to sweep over them"
     return re.sub(r"\s+", " ", str(error)).strip()

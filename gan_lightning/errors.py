@@ -4,7 +4,13 @@ from pathlib import Path
 
 
 class InputError(ValueError):
-    """A mistake in what was given: one line that names the key, the value and what is allowed."""
+    """A mistake in what was given: one line that names the key, the value and what is allowed.
+
+    A process that loads data hands it on with its traceback before the line, which is left out.
+    """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line.rpartition("InputError: ")[2].strip())
 
 
 def refuse_used(folder: Path, given: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import shutil
 import sys
 import warnings
@@ -13,7 +14,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.config import choose_precision, leave_out_featureless, leaves, make_metrics, plain, run_of
+from gan_lightning.config import (
+    as_argument,
+    choose_precision,
+    leave_out_featureless,
+    leaves,
+    make_metrics,
+    plain,
+    run_of,
+)
 from gan_lightning.doors import door
 from gan_lightning.errors import InputError, refuse_used
 
@@ -65,7 +74,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from gan_lightning.callbacks.checkpoints import Interrupted
-    from gan_lightning.checkpoint import AtomicCheckpointIO
+    from gan_lightning.checkpoint import AtomicCheckpointIO, put_weights, read
     from gan_lightning.overhead import keep_freed_memory, look_for_gpus_once, skip_empty_hooks, steps_per_batch
 
     quiet()
@@ -115,6 +124,10 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         OmegaConf.save(config, run / ".hydra" / "config.yaml")
         OmegaConf.save(overrides, run / ".hydra" / "overrides.yaml")
     try:
+        if config.checkpoint:
+            put_weights(
+                gan, read(config.checkpoint), config.checkpoint
+            )  # Lightning does, too, but at more length where they do not fit
         trainer.fit(gan, data, ckpt_path=config.checkpoint)
     except MisconfigurationException as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
@@ -177,7 +190,7 @@ def make_callbacks(config: DictConfig) -> list[Any]:
 
 def go_on(run: Path) -> str:
     """Give the command that resumes a run."""
-    return f"python -m gan_lightning.train checkpoint={shorten(run)}/checkpoints/last.ckpt"
+    return f"python -m gan_lightning.train {as_argument('checkpoint', shorten(run) / 'checkpoints' / 'last.ckpt')}"
 
 
 def shorten(path: Path) -> Path:
@@ -195,7 +208,8 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
 
     checkpoint = shorten(run) / "checkpoints" / "last.ckpt"
     num_images, values = config.num_images, plain(config)
-    again = f"; to do so again: python -m gan_lightning.evaluate checkpoint={checkpoint} num_images={num_images}"
+    argument = as_argument("checkpoint", checkpoint)
+    again = f"; to do so again: python -m gan_lightning.evaluate {argument} num_images={num_images}"
     again += f" seed={config.seed}" if config.seed else ""
     log.info("Measuring %s samples%s", f"{num_images:,}", again if checkpoint.exists() else "")
     keep_freed_memory(False)
@@ -229,10 +243,10 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     }
     if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
         folder = Path("outputs") if run.is_relative_to(Path("outputs").absolute()) else run
-        where_to["TensorBoard"] = f"tensorboard --logdir {folder}"
+        where_to["TensorBoard"] = f"tensorboard --logdir {shlex.quote(str(folder))}"
     if checkpoint.exists():
         sample = "python -m gan_lightning.sample"
-        where_to["more samples"] = f"{sample} checkpoint={checkpoint} num_images=64 out=samples.png"
+        where_to["more samples"] = f"{sample} {argument} num_images=64 out=samples.png"
         if gan.scheduler is None:
             where_to["go on"] = f"{go_on(run)} trainer.max_steps={2 * trainer.global_step}"
     for what, where in where_to.items():

@@ -8,7 +8,7 @@ import torch
 from gan_lightning import checkpoint, config
 from gan_lightning.errors import InputError
 from gan_lightning.sampling import draw
-from tests.helpers import SMALL, last, same
+from tests.helpers import SMALL, last, same, tiny_gan
 
 
 def test_load_needs_the_file_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,3 +111,11 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     ):
         checkpoint.AtomicCheckpointIO().save_checkpoint(state, tmp_path / "last.ckpt")
     assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_weights_that_do_not_fit_are_told_in_a_line() -> None:
+    gan = tiny_gan()
+    weights = gan.state_dict()
+    weights["generator.extra"] = weights.pop("generator.layers.0.weight")
+    with pytest.raises(InputError, match=r"^checkpoint=a\.ckpt: its networks are not .*generator\.layers\.0\.weight"):
+        checkpoint.put_weights(gan, {"state_dict": weights}, "a.ckpt")

@@ -1,5 +1,6 @@
 """What is refused, and that it is told in one line."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -237,3 +238,10 @@ def test_installed_from_a_wheel(tmp_path: Path) -> None:
         PYTHONPATH=str(tmp_path / "site"),
     )
     assert where.stdout.startswith(str(tmp_path / "site"))
+
+
+@pytest.mark.parametrize("path", ["a/b-1.ckpt", "/sp ace/a=b é.ckpt", "it's.ckpt", "[1],x.ckpt", "$HOME.ckpt"])
+def test_an_argument_is_typed_so_that_it_is_read_as_it_is(path: str) -> None:
+    (typed,) = shlex.split(config.as_argument("checkpoint", path))
+    assert config.compose("sample", [typed]).checkpoint == path
+    assert config.as_argument("checkpoint", "a/b-1.ckpt") == "checkpoint=a/b-1.ckpt"

@@ -1,6 +1,8 @@
 """What can be read off the game while it is played."""
 
+import math
 import time
+import warnings
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
@@ -24,6 +26,7 @@ class Scalars(Callback):
     """
 
     every_n_steps = 0  # as the trainer's is looked at anyway
+    warned = False  # that a figure is no longer finite
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Start the clock."""
@@ -50,6 +53,10 @@ class Scalars(Callback):
             "probability/fake": outputs["logits/fake"].sigmoid().mean(),
         }
         figures = {name: value.item() for name, value in figures.items()}  # waits for the device
+        if not self.warned and not all(map(math.isfinite, figures.values())):
+            self.warned = True
+            told = ", ".join(f"{name}={value:.4g}" for name, value in figures.items())
+            warnings.warn(f"step {trainer.global_step}: no longer finite: {told}", stacklevel=2)
         then, step = self.since
         figures["throughput/images_per_second"] = (
             (trainer.global_step - step) * images_per_step(trainer) / (time.perf_counter() - then)
