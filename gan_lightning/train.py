@@ -124,10 +124,8 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         OmegaConf.save(config, run / ".hydra" / "config.yaml")
         OmegaConf.save(overrides, run / ".hydra" / "overrides.yaml")
     try:
-        if config.checkpoint:
-            put_weights(
-                gan, read(config.checkpoint), config.checkpoint
-            )  # Lightning does, too, but at more length where they do not fit
+        if config.checkpoint:  # Lightning does so, too, but says at length where they do not fit
+            put_weights(gan, read(config.checkpoint), config.checkpoint)
         trainer.fit(gan, data, ckpt_path=config.checkpoint)
     except MisconfigurationException as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error

@@ -1,8 +1,8 @@
 """What can be read off the game while it is played."""
 
+import logging
 import math
 import time
-import warnings
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
@@ -56,7 +56,7 @@ class Scalars(Callback):
         if not self.warned and not all(map(math.isfinite, figures.values())):
             self.warned = True
             told = ", ".join(f"{name}={value:.4g}" for name, value in figures.items())
-            warnings.warn(f"step {trainer.global_step}: no longer finite: {told}", stacklevel=2)
+            logging.getLogger(__name__).warning("step %d: no longer finite: %s", trainer.global_step, told)
         then, step = self.since
         figures["throughput/images_per_second"] = (
             (trainer.global_step - step) * images_per_step(trainer) / (time.perf_counter() - then)
