@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -50,19 +52,23 @@ def load(path: Path | str) -> GAN:
     """
     checkpoint = read(path)
     gan: GAN = hydra.utils.instantiate(checkpoint["hyper_parameters"]["config"]["gan"], _convert_="all")
-    put_weights(gan, checkpoint, path)
+    with weights_of(path):
+        gan.load_state_dict(checkpoint["state_dict"])
     return gan.eval()
 
 
-def put_weights(gan: GAN, checkpoint: dict[str, Any], path: Path | str) -> None:
-    """Give a GAN the weights of a checkpoint that was read from a path.
+@contextmanager
+def weights_of(path: Path | str) -> Iterator[None]:
+    """Tell in one line if a checkpoint's weights, loaded within, do not fit.
 
     Raises:
-        InputError: If they do not fit it.
+        InputError: If they do not.
     """
     try:
-        gan.load_state_dict(checkpoint["state_dict"])
+        yield
     except RuntimeError as error:
+        if not str(error).startswith("Error(s) in loading state_dict"):
+            raise
         (_, what, *_) = [line.strip() for line in str(error).splitlines()]
         raise InputError(f"checkpoint={path}: its networks are not what their classes are now: {what[:200]}") from error
 

@@ -1,6 +1,5 @@
 """The way to draw images from a trained GAN."""
 
-import copy
 from collections.abc import Iterator
 
 import torch
@@ -8,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_weights
 
 from gan_lightning.gan import GAN
+from gan_lightning.networks import mlp
 from gan_lightning.networks.linear import Linear
-from gan_lightning.networks.mlp import Generator
 
 
 def draw(gan: GAN, num_images: int, *, seed: int, batch_size: int = 1000) -> Iterator[Tensor]:
@@ -19,7 +18,7 @@ def draw(gan: GAN, num_images: int, *, seed: int, batch_size: int = 1000) -> Ite
     and torch's own random state stays as it was. A shorter draw is the beginning of a longer one.
     """
     generator = torch.Generator().manual_seed(seed)
-    networks = [network for network in (gan.average or gan.generator).modules() if type(network) is Generator]
+    networks = [network for network in (gan.average or gan.generator).modules() if type(network) is mlp.Generator]
     pairs = [(network, network.layers, folded(network.layers)) for network in networks]
     for start in range(0, num_images, batch_size):
         z = gan.latent(batch_size, generator=generator)[: num_images - start]
@@ -53,9 +52,9 @@ def folded(layers: nn.Sequential) -> nn.Sequential:
             and (mean := layer.running_mean) is not None
             and (variance := layer.running_var) is not None
         ):
-            linear = fewer[-1] = copy.deepcopy(before)
+            linear = fewer[-1] = nn.utils.skip_init(Linear, before.in_features, before.out_features)
             linear.weight, linear.bias = fuse_linear_bn_weights(
-                linear.weight, linear.bias, mean, variance, layer.eps, layer.weight, layer.bias
+                before.weight, before.bias, mean, variance, layer.eps, layer.weight, layer.bias
             )
         else:
             fewer.append(layer)

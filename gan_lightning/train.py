@@ -74,7 +74,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from gan_lightning.callbacks.checkpoints import Interrupted
-    from gan_lightning.checkpoint import AtomicCheckpointIO, put_weights, read
+    from gan_lightning.checkpoint import AtomicCheckpointIO, weights_of
     from gan_lightning.overhead import keep_freed_memory, look_for_gpus_once, skip_empty_hooks, steps_per_batch
 
     quiet()
@@ -124,9 +124,8 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         OmegaConf.save(config, run / ".hydra" / "config.yaml")
         OmegaConf.save(overrides, run / ".hydra" / "overrides.yaml")
     try:
-        if config.checkpoint:  # Lightning does so, too, but says at length where they do not fit
-            put_weights(gan, read(config.checkpoint), config.checkpoint)
-        trainer.fit(gan, data, ckpt_path=config.checkpoint)
+        with weights_of(config.checkpoint):
+            trainer.fit(gan, data, ckpt_path=config.checkpoint)
     except MisconfigurationException as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
     except Interrupted as stop:

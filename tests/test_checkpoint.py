@@ -117,5 +117,6 @@ def test_weights_that_do_not_fit_are_told_in_a_line() -> None:
     gan = tiny_gan()
     weights = gan.state_dict()
     weights["generator.extra"] = weights.pop("generator.layers.0.weight")
-    with pytest.raises(InputError, match=r"^checkpoint=a\.ckpt: its networks are not .*generator\.layers\.0\.weight"):
-        checkpoint.put_weights(gan, {"state_dict": weights}, "a.ckpt")
+    told = r"^checkpoint=a\.ckpt: its networks are not .*generator\.layers\.0\.weight"
+    with pytest.raises(InputError, match=told), checkpoint.weights_of("a.ckpt"):
+        gan.load_state_dict(weights)
