@@ -130,6 +130,9 @@ def verify(config: DictConfig) -> int:
                 "callbacks, logger, metrics, where the data is, and trainer but for devices, num_nodes and "
                 "accumulate_grad_batches"
             )
+    if -1 < now["trainer.max_steps"] < checkpoint["global_step"]:
+        least = f"at least {checkpoint['global_step']}, the checkpoint's step, or -1"
+        raise InputError(f"trainer.max_steps={now['trainer.max_steps']}: allowed: {least}")
     return checkpoint["global_step"]
 
 
@@ -159,6 +162,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             torch.load(unfinished, weights_only=True, mmap=True)
         except UnpicklingError as error:
+            unfinished.unlink()
             found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
             raise InputError(
                 f"checkpoint: a callback's state has {found[1] if found else 'an object'}; allowed: tensors, numbers, "

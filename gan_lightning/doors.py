@@ -20,11 +20,10 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
-    MissingMandatoryValue,
     OmegaConfBaseException,
 )
 
@@ -59,6 +58,8 @@ def door(
                     if job.mode == RunMode.MULTIRUN:
                         return sweep.run_job(config)
                     leave_out_unchosen(config)
+                    if missing := sorted(OmegaConf.missing_keys(config), key=len):
+                        raise InputError(f"{missing[0]}=???: a value is needed, as in {missing[0]}=VALUE")
                     choose_length(config, job.overrides.task)
                     check(config, defaults(name))
                     return task(config)
@@ -101,7 +102,11 @@ def one_line_errors(full: bool) -> Iterator[None]:
     except ValueError as error:
         if full or "Config group override" not in str(error):
             raise
-        sys.exit("null stands in the place of a group's choice; --help lists the choices")
+        for group, _, choice in (argument.partition("=") for argument in sys.argv[1:]):
+            choices = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+            if choices and choice not in choices:
+                sys.exit(f"{group}={choice}: no such choice; allowed: {', '.join(choices)}")
+        sys.exit(one_line(error))
     except OSError as error:
         if full or not (error.filename and error.strerror):
             raise
@@ -118,8 +123,6 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={choice}: no such choice; allowed: {', '.join(error.options)}"
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key}=???: a value is needed, as in {error.full_key}=VALUE"
     cause = error.__cause__
     if isinstance(error, InstantiationException) and cause is not None:
         key = re.search(r"full_key: (.+)", str(error)) or re.search(r"target '.*?(\w+)'", str(error))

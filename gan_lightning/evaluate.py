@@ -1,6 +1,5 @@
 """Measure: ``python -m gan_lightning.evaluate checkpoint=PATH [metrics=...] [out=FILE.json]``."""
 
-import json
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -17,7 +16,7 @@ def main(config: DictConfig) -> None:
         raise InputError(f"out={config.out}: must end in .json")
 
     from gan_lightning.checkpoint import load, load_data, pick_device, read
-    from gan_lightning.scoring import evaluate, flatten, table
+    from gan_lightning.scoring import evaluate, flatten, save, table
 
     gan = load(config.checkpoint)
     run = read(config.checkpoint)["hyper_parameters"]["config"]
@@ -36,7 +35,7 @@ def main(config: DictConfig) -> None:
     print(table(figures | (run["reference"] or {})))
     if config.out:
         Path(config.out).absolute().parent.mkdir(parents=True, exist_ok=True)
-        Path(config.out).write_text(json.dumps(flatten(figures) | {"seed": config.seed}, indent=2) + "\n")
+        save(flatten(figures) | {"seed": config.seed}, Path(config.out))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "batch_norm_eps": number(0),
     "batch_size": number(2),  # the article's generator has BatchNorm
     "betas": (lambda value: is_number(value) and 0 <= value < 1, "at least 0 and below 1"),
+    "channels": (lambda value: value in (1, 3), "1 (grey) or 3 (colour)"),
     "checkpoint": TEXT,
     "check_val_every_n_epoch": (lambda value: False, "null: trainer.val_check_interval counts steps"),
     "data.device": one_of("auto", "cpu"),
@@ -73,6 +74,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "momentum": number(0, 1),
     "monitor": TEXT,
     "monitor_mode": one_of("min", "max"),
+    "negative_slope": number(0),
     "num_images": number(1),
     "num_workers": number(0),
     "num_sanity_val_steps": (lambda value: value == 0, "0: there is no rehearsal"),
@@ -87,6 +89,8 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "root": TEXT,
     "show": one_of("samples", "nearest", "walk"),
     "seed": number(0, 2**32 - 1),
+    "size": number(1),
+    "std": number(0),
     "strategy": one_of("auto", "ddp"),
     "subset_size": number(1),
     "subsets": number(1),
@@ -99,11 +103,15 @@ RULES: dict[str, Rule] = {  # by a key or its last part
 
 
 def check(config: DictConfig, defaults: DictConfig) -> None:
-    """Refuse values of another type than their defaults', values that break a rule, and what is not there.
+    """Refuse keys that nothing reads, values of another type than their defaults', and values that break a rule.
 
     Raises:
         InputError: On the first such value.
     """
+    for key in map(str, config.keys() ^ defaults.keys()):
+        if key in config:
+            raise InputError(f"+{key}={as_typed(config[key])}: no such key; allowed: {', '.join(map(str, defaults))}")
+        raise InputError(f"~{key}: nothing can be left out; allowed: {key}=VALUE")
     was = dict(leaves(plain(defaults)))
     now = dict(leaves(plain(config)))
     for key, value in now.items():
@@ -161,10 +169,13 @@ def no_cuda_graphs(config: DictConfig) -> str | None:
 
 
 def wrong_shape(key: str, value: Any, was: dict[str, Any]) -> str | None:
-    """Say what is allowed when a list stands for one value, or one value for a list."""
+    """Say what is allowed when one value stands for a list or for several keys, or a list for one value."""
     name, _, position = key.partition("[")
     if position and was.get(name) is not None:
         return f"one value, such as {was[name]}"
+    below = [other for other in was if other.startswith(f"{key}.")]
+    if below and value is not None:
+        return f"keys below it, such as {below[-1]}"
     items = [default for other, default in was.items() if other.startswith(f"{key}[")]
     emptied = key.startswith("callbacks.") and value == []  # a callback may have nothing to list
     return f"a list, such as {items}" if items and key not in was and not emptied else None
@@ -182,7 +193,7 @@ def wrong_length(key: str, now: dict[str, Any], was: dict[str, Any]) -> str | No
 def wrong_type(value: Any, default: Any) -> str | None:
     """Say what is allowed when a value is not of its default's type; a default of null allows anything."""
     if value is None and default is not None and not isinstance(default, bool | int | float):
-        return f"a value, such as {default}"
+        return f"a value, such as {default}".removesuffix(", such as ???")
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(default, int):

@@ -1,6 +1,9 @@
 """From images to figures."""
 
+import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -114,6 +117,12 @@ def normalised(parts: Iterable[Tensor], device: torch.device) -> Iterator[Tensor
 def flatten(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Put what :func:`evaluate` gives on one level: the test figures, and ``val_<name>`` for the others."""
     return dict(figures["test"]) | {f"val_{name}": value for name, value in figures["validation"].items()}
+
+
+def save(figures: Mapping[str, float], path: Path) -> None:
+    """Write figures as one JSON object, without those that are not finite, which JSON cannot tell."""
+    finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+    path.write_text(json.dumps(finite, indent=2) + "\n")
 
 
 def table(columns: Mapping[str, Mapping[str, float]]) -> str:

@@ -81,10 +81,12 @@ class Summary(Callback):
     """Show a sweep's summary at its end."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print ``summary.md`` and say where it is."""
+        """Print ``summary.md`` and say where it is; exit with code 1 if no job has come to its end."""
         folder = Path(config.hydra.sweep.dir)
         if (folder / "summary.md").exists():
             print((folder / "summary.md").read_text(), f"Summary: {folder}/summary.md, .csv, .png", sep="\n")
+            if not any(folder.glob("*/metrics.json")):
+                sys.exit("every job failed")
 
 
 def monitored(row: dict[str, Any], monitor: str) -> str:

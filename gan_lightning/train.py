@@ -1,6 +1,5 @@
 """Train: ``python -m gan_lightning.train [group=choice] [key=value] [-m]``."""
 
-import json
 import logging
 import os
 import shlex
@@ -201,7 +200,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
 
     from gan_lightning.callbacks.scalars import images_per_step
     from gan_lightning.overhead import keep_freed_memory
-    from gan_lightning.scoring import evaluate, flatten, table
+    from gan_lightning.scoring import evaluate, flatten, save, table
 
     checkpoint = shorten(run) / "checkpoints" / "last.ckpt"
     num_images, values = config.num_images, plain(config)
@@ -220,7 +219,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
         "images_per_second": images_seen / seconds,
         "seed": config.seed,
     }
-    (run / "metrics.json").write_text(json.dumps(final, indent=2) + "\n")
+    save(final, run / "metrics.json")
     hyperparameters = {
         key: value if isinstance(value, int | float | str) else str(value)
         for name in ("seed", "k", "algorithm", "model", "loss", "penalty", "average", "optimizer", "data", "trainer")

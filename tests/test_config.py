@@ -75,13 +75,17 @@ from tests.helpers import ROOT, call
         ("matmul_precision=low", "matmul_precision=low: allowed: highest, high, medium"),
         ("gan.k=5", "gan: it repeats other keys, such as k and model; change those"),
         ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
+        ("+colour=red", "+colour=red: no such key; allowed: seed, k, compile, cuda_graphs, "),
+        ("~logger", "~logger: nothing can be left out; allowed: logger=VALUE"),
+        ("metrics.fid=1", "metrics.fid=1: allowed: keys below it, such as metrics.fid."),
+        ("model.generator.negative_slope=-5", "model.generator.negative_slope=-5: allowed: at least 0"),
         ("metrics.nearest_training.every=0", "metrics.nearest_training.every=0: allowed: at least 1"),
     ],
 )
 def test_impossible_values(override: str, line: str) -> None:
     with pytest.raises(InputError) as refused:
         rules.check(config.compose("train", [override]), config.compose("train"))
-    assert str(refused.value) == line
+    assert str(refused.value).startswith(line) if line.endswith((", ", ".")) else str(refused.value) == line
 
 
 @pytest.mark.parametrize("devices", ["auto", "-1", "2", "[0]", "[0,1]"])
@@ -155,6 +159,9 @@ def test_possible_values_pass(lr: float, batch_size: int, seed: int) -> None:
         ("optimizer.lr", "optimizer.lr: not an override; write key=value or group=choice"),
         ("seed=1,2", "seed=1,2: several values; add -m to sweep over them"),
         ("optimizer.lr=-1", "optimizer.lr=-1: allowed: at least 0"),
+        ("loss=null", "loss=null: no such choice; allowed: minimax, non_saturating, relativistic"),
+        ("callbacks=1", "callbacks=1: no such choice; allowed: default"),
+        ("metrics=inception", "metrics.inception_fid.features.weights=???: a value is needed, as in metrics."),
         ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
     ],
 )

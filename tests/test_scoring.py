@@ -1,3 +1,7 @@
+import json
+from math import inf, nan
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -62,3 +66,12 @@ def test_evaluate_measures_both_splits(mnist: ImageDataModule) -> None:
     assert flat["accuracy"] == figures["test"]["accuracy"]
     assert flat["val_accuracy"] == figures["validation"]["accuracy"]
     assert "accuracy" in scoring.table(figures)
+
+
+def test_figures_are_written_as_json_that_any_reader_takes(tmp_path: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    scoring.save({"fid": nan, "parzen_ll": -inf, "recall": 0.5, "seed": 0}, tmp_path / "metrics.json")
+    written = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert written == {"recall": 0.5, "seed": 0}

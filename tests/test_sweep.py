@@ -86,6 +86,14 @@ def test_sweep(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_sweep_of_failures_fails(tmp_path: Path) -> None:
+    rates = "optimizer.lr=-1,-2"
+    done = call("-m", "gan_lightning.train", "-m", *SMALL, rates, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "every job failed"
+    assert "optimizer.lr=-2: allowed: at least 0" in (tmp_path / "sweep" / "summary.md").read_text()
+
+
 def test_a_mistyped_key_stops_a_sweep_before_it_starts(tmp_path: Path) -> None:
     done = call("-m", "gan_lightning.train", "-m", "optimizer.rate=1,2", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert done.returncode == 1

@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from gan_lightning.errors import InputError
 from tests import helpers
 from tests.helpers import SMALL, assert_same_run, grids, last, resume, same, scalars
 
@@ -129,6 +130,8 @@ def test_a_longer_run_is_a_continuation(run: Path, tmp_path: Path) -> None:
     constant = "optimizer/scheduler=constant"
     longer = helpers.run(tmp_path / "longer", constant, "trainer.max_steps=17")
     short = helpers.run(tmp_path / "short", constant)
+    with pytest.raises(InputError, match=r"max_steps=11: allowed: at least 12, the checkpoint's step, or -1"):
+        resume(short, "trainer.max_steps=11")
     resume(short, "trainer.max_steps=17")
     assert same(last(longer)["state_dict"], last(short)["state_dict"])
 

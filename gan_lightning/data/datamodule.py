@@ -150,7 +150,8 @@ class ImageDataModule(LightningDataModule):
             times = self.minibatches_per_step * sampler.world_size
             raise InputError(
                 f"data.batch_size={self.batch_size}: allowed: at most {len(self.train) // times}: a step takes "
-                f"{times} minibatches on all devices and the training set has {len(self.train)} images"
+                f"{times} minibatches on all devices and the training set has {len(self.train)} images, without the "
+                f"{self.val_size} of data.val_size"
             )
         workers = 0 if self.in_memory else self.num_workers
         return DataLoader(
