@@ -201,6 +201,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     from gan_lightning.callbacks.scalars import images_per_step
     from gan_lightning.overhead import keep_freed_memory
     from gan_lightning.scoring import evaluate, flatten, save, table
+    from gan_lightning.sweep import summarise
 
     checkpoint = shorten(run) / "checkpoints" / "last.ckpt"
     num_images, values = config.num_images, plain(config)
@@ -220,6 +221,9 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
         "seed": config.seed,
     }
     save(final, run / "metrics.json")
+    if (run / "error.txt").exists():  # a sweep's job that was stopped, and has now come to its end
+        (run / "error.txt").unlink()
+        summarise(run.parent, monitor=config.monitor, mode=config.monitor_mode)
     hyperparameters = {
         key: value if isinstance(value, int | float | str) else str(value)
         for name in ("seed", "k", "algorithm", "model", "loss", "penalty", "average", "optimizer", "data", "trainer")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from gan_lightning.sweep import run, summarise
 from tests import helpers
-from tests.helpers import SMALL, call, last, same
+from tests.helpers import SMALL, call, last, resume, same
 
 
 def job(folder: Path, number: int | str, overrides: list[str], **files: Any) -> None:
@@ -92,6 +92,18 @@ def test_a_sweep_of_failures_fails(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "every job failed"
     assert "optimizer.lr=-2: allowed: at least 0" in (tmp_path / "sweep" / "summary.md").read_text()
+
+
+def test_a_sweeps_job_that_was_stopped_can_go_on(tmp_path: Path) -> None:
+    killer = "+callbacks.signal={_target_: tests.helpers.SignalAt, step: 4, signum: 15}"
+    typed = ("-m", *SMALL, "optimizer/scheduler=constant", "seed=0,1", "hydra.sweep.dir=sweep", killer)
+    done = call("-m", "gan_lightning.train", *typed, cwd=tmp_path)
+    assert done.returncode == 143
+    assert "| interrupted |" in (tmp_path / "sweep" / "summary.md").read_text()
+    resume(tmp_path / "sweep" / "0", "callbacks.signal=null")
+    summary = (tmp_path / "sweep" / "summary.md").read_text()
+    assert "parzen_ll" in summary
+    assert "interrupted" not in summary
 
 
 def test_a_mistyped_key_stops_a_sweep_before_it_starts(tmp_path: Path) -> None:
