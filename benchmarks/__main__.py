@@ -235,7 +235,7 @@ class FirstStep(Callback):
         os._exit(0)
 """
 TRAIN = "import runpy, sys; sys.argv[1:] = {}; runpy.run_module('gan_lightning.train', run_name='__main__')"
-BARE = "import torch, pytorch_lightning"
+BARE = "import os, torch, pytorch_lightning; os._exit(0)"
 LOADED = """
 import torch, pytorch_lightning
 from benchmarks.loops import build

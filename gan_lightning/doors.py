@@ -1,6 +1,7 @@
 """What every command begins with: compose, check, and tell a mistake in one line."""
 
 import difflib
+import gc
 import os
 import re
 import signal
@@ -32,6 +33,8 @@ from gan_lightning.config import CONF, choose_length, leave_out_unchosen, regist
 from gan_lightning.errors import InputError
 from gan_lightning.rules import check
 
+THRESHOLD = gc.get_threshold()
+
 
 def door(
     name: str, *, prepare: Callable[[list[str]], list[str]] = lambda arguments: arguments
@@ -62,6 +65,7 @@ def door(
                         raise InputError(f"{missing[0]}=???: a value is needed, as in {missing[0]}=VALUE")
                     choose_length(config, job.overrides.task)
                     check(config, defaults(name))
+                    load()
                     return task(config)
             finally:
                 if Path(job.runtime.output_dir) != Path.cwd():
@@ -69,6 +73,7 @@ def door(
                         Path(job.runtime.output_dir).rmdir()
 
         def main() -> None:
+            gc.set_threshold(20_000, 1_000)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them at length
             register_resolvers()
             with one_line_errors(full_error == "1"):
@@ -78,6 +83,17 @@ def door(
         return main
 
     return decorate
+
+
+def load() -> None:
+    """Import what every command needs, and only then look for garbage as often as Python does.
+
+    The usual collections go through all that the imports have made, again and again, for a sixth of their time.
+    """
+    import pytorch_lightning  # noqa: F401
+
+    gc.freeze()
+    gc.set_threshold(*THRESHOLD)
 
 
 def defaults(name: str) -> DictConfig:

@@ -1,5 +1,6 @@
 """The commands as a user types them, and every command that the README prints."""
 
+import gc
 import json
 import re
 import shlex
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_lightning import sampling
+from gan_lightning import doors, sampling
 from gan_lightning.checkpoint import load
 from gan_lightning.data.images import to_pixels
 from gan_lightning.sampling import draw
@@ -24,6 +25,14 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip() and not line.lstrip().startswith("#")
 ]
+
+
+def test_garbage_is_looked_for_as_usual_once_all_is_imported() -> None:
+    gc.set_threshold(20_000, 1_000)
+    doors.load()
+    assert gc.get_threshold() == doors.THRESHOLD
+    assert gc.isenabled()
+    gc.unfreeze()
 
 
 def checkpoint(run: Path) -> str:
