@@ -130,6 +130,9 @@ def verify(config: DictConfig) -> int:
                 "callbacks, logger, metrics, where the data is, and trainer but for devices, num_nodes and "
                 "accumulate_grad_batches"
             )
+    if now["trainer.max_epochs"] and not was["trainer.max_epochs"]:  # whose batches may have held several steps
+        epochs = now["trainer.max_epochs"]
+        raise InputError(f"trainer.max_epochs={epochs}: allowed: null, as at the start; max_steps sets a length")
     if -1 < now["trainer.max_steps"] < checkpoint["global_step"]:
         least = f"at least {checkpoint['global_step']}, the checkpoint's step, or -1"
         raise InputError(f"trainer.max_steps={now['trainer.max_steps']}: allowed: {least}")

@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
 
     quiet()
     pl.seed_everything(config.seed, verbose=False)
-    data = instantiate(config.data, _convert_="all")
+    data = instantiate(config.data, image_shape=[1, 28, 28], _convert_="all")
     classifier = Classifier()
     training = ClassifierTraining(classifier, lr=config.lr, weight_decay=config.weight_decay)
     trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False, _convert_="all")

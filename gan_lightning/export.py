@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # the exporter tells of every pass over the graph
     torch.onnx.export(
-        gan.eval(),
+        gan,
         (gan.fixed_latents[:2],),
         out,
         input_names=["latents"],

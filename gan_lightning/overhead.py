@@ -16,8 +16,8 @@ from gan_lightning.gan import GAN
 
 AT_ONCE = 10  # more save next to nothing
 LARGE = 2**20  # values: a step on more is long beside what Lightning adds, and ten of them take memory
-IN_BATCHES = ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "overfit_batches", "fast_dev_run")
-BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
+IN_BATCHES = ("max_epochs", "min_epochs", "limit_train_batches", "fast_dev_run")
+TRAIN_HOOKS = ("on_train_batch_start", "on_train_batch_end", "on_train_epoch_start", "on_train_epoch_end")
 UPDATE_HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
@@ -25,7 +25,7 @@ def steps_per_batch(config: Mapping[str, Any], gan: GAN, callbacks: Iterable[Cal
     """Tell how many training steps Lightning may take for one batch, at most 10: as many as nobody looks in between.
 
     Lightning's loop spends 0.4 ms on a batch, whatever is in it, and the article's step takes eleven. A callback with
-    hooks on batches or updates that needs fewer than every step has ``every_n_steps``; 0: it does not matter to it.
+    hooks on batches, epochs or updates that needs fewer than every step has ``every_n_steps``; 0: it does not matter.
     Large images, and those that are read as they are needed, come a step at a time.
 
     Args:
@@ -45,7 +45,7 @@ def steps_per_batch(config: Mapping[str, Any], gan: GAN, callbacks: Iterable[Cal
     looks = (
         getattr(callback, "every_n_steps", 1)
         for callback in callbacks
-        if any(has(callback, hook) for hook in (*BATCH_HOOKS, *UPDATE_HOOKS))
+        if any(has(callback, hook) for hook in (*TRAIN_HOOKS, *UPDATE_HOOKS))
     )
     intervals = (trainer[key] for key in ("max_steps", "val_check_interval", "log_every_n_steps"))
     return math.gcd(AT_ONCE, step, *intervals, *looks)

@@ -82,7 +82,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "num_real": number(1),
     "num_validation": number(1),
     "out": TEXT,
-    "overfit_batches": (lambda value: value == 0, "0; trainer.limit_train_batches trains on fewer images"),
+    "overfit_batches": (lambda value: value == 0, "0; a larger data.val_size trains on fewer images"),
     "ramp": number(1e-6),
     "pieces": number(1),
     "precision": one_of("auto", "32-true", "bf16-mixed"),

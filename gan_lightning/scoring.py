@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,6 +18,18 @@ from gan_lightning.sampling import draw
 BATCH = 1000  # images at a time
 
 
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Have no TF32 within: distances are small differences of large products."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@exact_products()
 def score(
     metrics: Mapping[str, Metric],
     *,

@@ -61,7 +61,7 @@ from tests.helpers import ROOT, call
         ("trainer.num_sanity_val_steps=2", "trainer.num_sanity_val_steps=2: allowed: 0: there is no rehearsal"),
         (
             "trainer.overfit_batches=1",
-            "trainer.overfit_batches=1: allowed: 0; trainer.limit_train_batches trains on fewer images",
+            "trainer.overfit_batches=1: allowed: 0; a larger data.val_size trains on fewer images",
         ),
         (
             "trainer.check_val_every_n_epoch=1",

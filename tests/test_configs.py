@@ -89,6 +89,11 @@ def test_trainer_keys_are_the_trainers() -> None:
     assert keys == set(known) - ours - unused
 
 
+def test_the_first_grid_shows_what_training_starts_from() -> None:
+    names = list(config.compose("train", ["experiment=goodfellow2014"]).callbacks)
+    assert names.index("start_from_mean") < names.index("sample_grid")
+
+
 def test_one_learning_rate_or_two() -> None:
     both = config.compose("train", ["optimizer.lr=0.01"])
     same = config.compose("train", ["optimizer.lr=0.01", "optimizer=adam"])

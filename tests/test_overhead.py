@@ -65,6 +65,7 @@ def steps(*overrides: str, gan: GAN | None = None, more: tuple[Callback, ...] = 
         (("callbacks.sample_grid=null",), 10),
         (("trainer.max_steps=-1",), 1),
         (("trainer.max_epochs=3",), 1),
+        (("trainer.min_epochs=3",), 1),
         (("data.in_memory=false",), 1),
         (("data.batch_size=2000",), 1),
         (("model.image_shape=[3,64,64]",), 1),
@@ -90,6 +91,7 @@ def test_whoever_has_a_hook_on_batches_gets_every_step() -> None:
     assert steps(more=(EachStep(),)) == steps(more=(LearningRateMonitor(),)) == 1
     assert steps(more=(LambdaCallback(on_train_batch_start=lambda *_: None),)) == 1
     assert steps(more=(LambdaCallback(on_before_optimizer_step=lambda *_: None),)) == 1
+    assert steps(more=(LambdaCallback(on_train_epoch_end=lambda *_: None),)) == 1
     assert steps(more=(LambdaCallback(on_train_end=lambda *_: None), InTens())) == 10
     assert steps(step=6) == 2
 

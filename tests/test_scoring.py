@@ -68,6 +68,29 @@ def test_evaluate_measures_both_splits(mnist: ImageDataModule) -> None:
     assert "accuracy" in scoring.table(figures)
 
 
+def test_figures_have_exact_products_whatever_training_has() -> None:
+    class Precision(Brightness):
+        def compute(self) -> Tensor:
+            assert torch.get_float32_matmul_precision() == "highest"
+            return super().compute()
+
+    images = [torch.ones(2, 1, 2, 2)]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        scoring.score(
+            {"precision": Precision()},
+            fake=images,
+            real=images,
+            validation=lambda n: images[0],
+            train=list,
+            device=torch.device("cpu"),
+        )
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_figures_are_written_as_json_that_any_reader_takes(tmp_path: Path) -> None:
     def refuse(constant: str) -> None:
         raise ValueError(constant)

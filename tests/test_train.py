@@ -132,6 +132,8 @@ def test_a_longer_run_is_a_continuation(run: Path, tmp_path: Path) -> None:
     short = helpers.run(tmp_path / "short", constant)
     with pytest.raises(InputError, match=r"max_steps=11: allowed: at least 12, the checkpoint's step, or -1"):
         resume(short, "trainer.max_steps=11")
+    with pytest.raises(InputError, match=r"max_epochs=9: allowed: null, as at the start; max_steps sets"):
+        resume(short, "trainer.max_epochs=9")
     resume(short, "trainer.max_steps=17")
     assert same(last(longer)["state_dict"], last(short)["state_dict"])
 
