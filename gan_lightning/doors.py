@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
@@ -21,7 +21,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -31,7 +31,7 @@ from omegaconf.errors import (
 from gan_lightning import sweep
 from gan_lightning.config import CONF, choose_length, leave_out_unchosen, register_resolvers
 from gan_lightning.errors import InputError
-from gan_lightning.rules import check
+from gan_lightning.rules import check, refuse_missing
 
 THRESHOLD = gc.get_threshold()
 
@@ -61,11 +61,10 @@ def door(
                     if job.mode == RunMode.MULTIRUN:
                         return sweep.run_job(config)
                     leave_out_unchosen(config)
-                    if missing := sorted(OmegaConf.missing_keys(config), key=len):
-                        raise InputError(f"{missing[0]}=???: a value is needed, as in {missing[0]}=VALUE")
+                    refuse_missing(config)
                     choose_length(config, job.overrides.task)
                     check(config, defaults(name))
-                    load()
+                    import_lightning()
                     return task(config)
             finally:
                 if Path(job.runtime.output_dir) != Path.cwd():
@@ -73,7 +72,7 @@ def door(
                         Path(job.runtime.output_dir).rmdir()
 
         def main() -> None:
-            gc.set_threshold(20_000, 1_000)
+            gc.set_threshold(20_000, 1_000)  # until all is imported
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them at length
             register_resolvers()
             with one_line_errors(full_error == "1"):
@@ -85,7 +84,7 @@ def door(
     return decorate
 
 
-def load() -> None:
+def import_lightning() -> None:
     """Import what every command needs, and only then look for garbage as often as Python does.
 
     The usual collections go through all that the imports have made, again and again, for a sixth of their time.
@@ -118,11 +117,7 @@ def one_line_errors(full: bool) -> Iterator[None]:
     except ValueError as error:
         if full or "Config group override" not in str(error):
             raise
-        for group, _, choice in (argument.partition("=") for argument in sys.argv[1:]):
-            choices = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-            if choices and choice not in choices:
-                sys.exit(f"{group}={choice}: no such choice; allowed: {', '.join(choices)}")
-        sys.exit(one_line(error))
+        sys.exit(no_word_for_a_choice(sys.argv[1:]) or one_line(error))
     except OSError as error:
         if full or not (error.filename and error.strerror):
             raise
@@ -134,11 +129,25 @@ def one_line_errors(full: bool) -> Iterator[None]:
         sys.exit(128 + signal.SIGINT)
 
 
+def no_word_for_a_choice(arguments: list[str]) -> str | None:
+    """Tell which argument has null or a number in the place of a group's choice."""
+    for group, _, choice in (argument.partition("=") for argument in arguments):
+        choices = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        if choices and choice not in choices:
+            return no_such_choice(group, choice, choices)
+    return None
+
+
+def no_such_choice(group: str, choice: str, choices: Iterable[str]) -> str:
+    """Tell what the choices of a group are."""
+    return f"{group}={choice}: no such choice; allowed: {', '.join(choices)}"
+
+
 def one_line(error: Exception) -> str:
     """Tell an error in one line: the key, the value, and what is allowed."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={choice}: no such choice; allowed: {', '.join(error.options)}"
+        return no_such_choice(group, choice, error.options)
     cause = error.__cause__
     if isinstance(error, InstantiationException) and cause is not None:
         key = re.search(r"full_key: (.+)", str(error)) or re.search(r"target '.*?(\w+)'", str(error))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from gan_lightning.config import as_typed, leaves, plain
 from gan_lightning.errors import InputError
@@ -102,15 +102,26 @@ RULES: dict[str, Rule] = {  # by a key or its last part
 }
 
 
+def refuse_missing(config: DictConfig) -> None:
+    """Refuse a config that lacks a value.
+
+    Raises:
+        InputError: If it does.
+    """
+    for key, value in leaves(OmegaConf.to_container(config)):
+        if value == MISSING:
+            raise InputError(f"{key}={MISSING}: a value is needed, as in {key}=VALUE")
+
+
 def check(config: DictConfig, defaults: DictConfig) -> None:
     """Refuse keys that nothing reads, values of another type than their defaults', and values that break a rule.
 
     Raises:
         InputError: On the first such value.
     """
-    for key in map(str, config.keys() ^ defaults.keys()):
-        if key in config:
-            raise InputError(f"+{key}={as_typed(config[key])}: no such key; allowed: {', '.join(map(str, defaults))}")
+    for key in map(str, config.keys() - defaults.keys()):
+        raise InputError(f"+{key}={as_typed(config[key])}: no such key; allowed: {', '.join(map(str, defaults))}")
+    for key in map(str, defaults.keys() - config.keys()):
         raise InputError(f"~{key}: nothing can be left out; allowed: {key}=VALUE")
     was = dict(leaves(plain(defaults)))
     now = dict(leaves(plain(config)))
@@ -193,7 +204,7 @@ def wrong_length(key: str, now: dict[str, Any], was: dict[str, Any]) -> str | No
 def wrong_type(value: Any, default: Any) -> str | None:
     """Say what is allowed when a value is not of its default's type; a default of null allows anything."""
     if value is None and default is not None and not isinstance(default, bool | int | float):
-        return f"a value, such as {default}".removesuffix(", such as ???")
+        return "a value" if default == MISSING else f"a value, such as {default}"
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(default, int):

@@ -24,6 +24,7 @@ from gan_lightning.config import (
 )
 from gan_lightning.doors import door
 from gan_lightning.errors import InputError, refuse_used
+from gan_lightning.sweep import summarise
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -201,7 +202,6 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     from gan_lightning.callbacks.scalars import images_per_step
     from gan_lightning.overhead import keep_freed_memory
     from gan_lightning.scoring import evaluate, flatten, save, table
-    from gan_lightning.sweep import summarise
 
     checkpoint = shorten(run) / "checkpoints" / "last.ckpt"
     num_images, values = config.num_images, plain(config)

@@ -29,7 +29,7 @@ COMMANDS = [
 
 def test_garbage_is_looked_for_as_usual_once_all_is_imported() -> None:
     gc.set_threshold(20_000, 1_000)
-    doors.load()
+    doors.import_lightning()
     assert gc.get_threshold() == doors.THRESHOLD
     assert gc.isenabled()
     gc.unfreeze()
