@@ -137,8 +137,8 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
         )
         if words:
             raise InputError(f"{key}={as_typed(value)}: allowed: {words}")
-    if "gan" in config and OmegaConf.to_container(config.gan) != OmegaConf.to_container(defaults.gan):  # unresolved
-        raise InputError("gan: it repeats other keys, such as k and model; change those")
+    if "gan" in config:
+        refuse_repeated(config, defaults)
     endless = "gan" in config and config.trainer.max_steps == -1 and (config.trainer.max_epochs or -1) == -1
     if endless and OmegaConf.select(config, "optimizer.scheduler.flat") is not None:
         raise InputError(
@@ -159,6 +159,21 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
         raise InputError("trainer.sync_batchnorm=true: needs a CUDA GPU, and this run has none; allowed: false")
     if config.get("cuda_graphs") and (why := no_cuda_graphs(config)):
         raise InputError(f"cuda_graphs=true: {why}; allowed: false")
+
+
+def refuse_repeated(config: DictConfig, defaults: DictConfig) -> None:
+    """Refuse another value for a part of the GAN or the model that repeats another key.
+
+    Raises:
+        InputError: If there is one.
+    """
+    now = dict(leaves(OmegaConf.to_container(config)))  # unresolved
+    for key, value in leaves(OmegaConf.to_container(defaults)):
+        if key.startswith(("gan.", "model.")) and str(value).startswith("${") and now.get(key) != value:
+            given = as_typed(OmegaConf.select(config, key))
+            raise InputError(f"{key}={given}: it repeats {str(value)[2:-1]}; change that")
+    for key in map(str, config.gan.keys() - defaults.gan.keys()):
+        raise InputError(f"+gan.{key}={as_typed(config.gan[key])}: no such key")
 
 
 def on_cuda(config: DictConfig) -> bool:
