@@ -32,7 +32,8 @@ def run(folder: Path, overrides: list[str]) -> dict[str, float]:
         found = {name: event.value for name, event in zip(TARGET, row, strict=True)}
         passes = all(found[name] >= least for name, least in TARGET.items())
         if passes or row[0].step == columns[0][-1].step:
-            training = json.loads((folder / "metrics.json").read_text())["train_seconds"]
+            after = columns[-1][-1].wall_time - row[-1].wall_time
+            training = json.loads((folder / "metrics.json").read_text())["train_seconds"] - after
             return found | {
                 "steps": row[0].step,
                 "launch": row[-1].wall_time - since,

@@ -36,6 +36,11 @@ def is_whole(value: Any) -> bool:
 
 
 TEXT: Rule = (lambda value: isinstance(value, str), "text")
+COUNT: Rule = (lambda value: is_whole(value) and value >= 1, "a whole number of at least 1")
+BATCHES: Rule = (
+    lambda value: (is_whole(value) and value >= 0) or (is_number(value) and 0 <= value <= 1),
+    "how many, or a share from 0.0 to 1.0",
+)
 
 RULES: dict[str, Rule] = {  # by a key or its last part
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
@@ -64,6 +69,8 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "k": number(1),
     "latent_dim": number(1),
     "latent_scale": number(0),
+    "limit_test_batches": BATCHES,
+    "limit_val_batches": BATCHES,
     "limit_train_batches": (lambda value: is_number(value) and value > 0, "above 0"),
     "log_every_n_steps": number(1),
     "lr": number(0),
@@ -71,6 +78,8 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "max_epochs": (lambda value: is_whole(value) and (value == -1 or value >= 1), "at least 1, or -1: no end"),
     "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
     "max_time": (lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
+    "min_epochs": COUNT,
+    "min_steps": COUNT,
     "momentum": number(0, 1),
     "monitor": TEXT,
     "monitor_mode": one_of("min", "max"),
@@ -141,10 +150,8 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
         refuse_repeated(config, defaults)
     endless = "gan" in config and config.trainer.max_steps == -1 and (config.trainer.max_epochs or -1) == -1
     if endless and OmegaConf.select(config, "optimizer.scheduler.flat") is not None:
-        raise InputError(
-            "trainer.max_steps=-1: allowed: at least 1, or -1 with trainer.max_epochs: the learning rates fall over "
-            "the whole run"
-        )
+        name = "epochs" if config.trainer.max_epochs == -1 else "steps"
+        raise InputError(f"trainer.max_{name}=-1: allowed: at least 1: the learning rates fall over the whole run")
     checkpoint = config.get("checkpoint")
     if checkpoint and not Path(checkpoint).is_file():
         raise InputError(f"checkpoint={checkpoint}: no such file")

@@ -21,12 +21,14 @@ BATCH = 1000  # images at a time
 @contextmanager
 def exact_products() -> Iterator[None]:
     """Have no TF32 within: distances are small differences of large products."""
-    before = torch.get_float32_matmul_precision()
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 @exact_products()
@@ -75,13 +77,14 @@ def score(
     return {name: float(value) for name, value in figures.items()}
 
 
+@exact_products()
 def evaluate(
     gan: GAN, data: ImageDataModule, metrics: Mapping[str, Metric], *, num_images: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """Measure a GAN on the validation and on the test images.
 
     Args:
-        gan: In evaluation mode, on the device that does the work.
+        gan: On the device that does the work; put into evaluation mode.
         data: Set up.
         metrics: See :func:`score`.
         num_images: Generated images.

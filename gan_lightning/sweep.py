@@ -33,7 +33,8 @@ def run_job(config: DictConfig) -> float | None:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     refuse_used(folder, f"hydra.sweep.dir={folder.parent}")
-    flags = [a for a in sys.argv[1:] if "=" not in a and a not in ("-m", "--multirun") and a[0] != "~"]
+    flags = [a for a in sys.argv[1:] if a[:1] == "-" or "=" not in a]  # and the values that stand by themselves
+    flags = [a for a in flags if a not in ("-m", "--multirun") and a[:1] != "~"]
     module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
     command = [sys.executable, "-m", module, *flags, *job.overrides.task, f"hydra.run.dir='{folder}'"]
     (folder / "error.txt").unlink(missing_ok=True)  # of an earlier sweep in the same folder
@@ -91,7 +92,8 @@ class Summary(Callback):
 
 def monitored(row: dict[str, Any], monitor: str) -> str:
     """Name the figure that ranks a job: the monitored one, on validation images where there is such."""
-    return f"val_{monitor}" if f"val_{monitor}" in row else monitor
+    on_validation = f"val_{monitor.removeprefix('validation/')}"
+    return on_validation if on_validation in row else monitor
 
 
 def summarise(folder: Path, *, monitor: str, mode: str) -> list[dict[str, Any]]:

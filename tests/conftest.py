@@ -25,5 +25,5 @@ def mnist() -> ImageDataModule:
 
 
 @pytest.fixture(autouse=True)
-def _same_threads() -> None:
+def _same_numbers() -> None:
     torch.manual_seed(0)

@@ -70,6 +70,9 @@ from tests.helpers import ROOT, call
         ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: allowed: at least 1, or -1: no end"),
         ("data.root=2024", "data.root=2024: allowed: text"),
         ("monitor=5", "monitor=5: allowed: text"),
+        ("trainer.min_steps=abc", "trainer.min_steps=abc: allowed: a whole number of at least 1"),
+        ("trainer.min_epochs=-5", "trainer.min_epochs=-5: allowed: a whole number of at least 1"),
+        ("trainer.limit_val_batches=x", "trainer.limit_val_batches=x: allowed: how many, or a share from 0.0 to 1.0"),
         ("trainer.max_time=2s", "trainer.max_time=2s: allowed: DD:HH:MM:SS"),
         ("data.device=warp", "data.device=warp: allowed: auto, cpu"),
         ("matmul_precision=low", "matmul_precision=low: allowed: highest, high, medium"),
@@ -114,8 +117,13 @@ def test_a_schedule_needs_an_end() -> None:
         composed = config.compose("train", typed)
         config.choose_length(composed, typed)
         rules.check(composed, config.compose("train"))
-    with pytest.raises(InputError, match="max_steps=-1: allowed: at least 1, or -1 with"):
+    with pytest.raises(InputError, match=r"trainer.max_steps=-1: allowed: at least 1: the learning"):
         rules.check(config.compose("train", ["trainer.max_steps=-1"]), config.compose("train"))
+    typed = ["trainer.max_epochs=-1"]
+    composed = config.compose("train", typed)
+    config.choose_length(composed, typed)
+    with pytest.raises(InputError, match=r"trainer.max_epochs=-1: allowed: at least 1: the learning"):
+        rules.check(composed, config.compose("train"))
 
 
 def test_synchronised_batch_norm_needs_a_gpu() -> None:

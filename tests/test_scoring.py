@@ -72,6 +72,7 @@ def test_figures_have_exact_products_whatever_training_has() -> None:
     class Precision(Brightness):
         def compute(self) -> Tensor:
             assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
             return super().compute()
 
     images = [torch.ones(2, 1, 2, 2)]
@@ -87,6 +88,7 @@ def test_figures_have_exact_products_whatever_training_has() -> None:
             device=torch.device("cpu"),
         )
         assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
     finally:
         torch.set_float32_matmul_precision(before)
 

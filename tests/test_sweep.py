@@ -46,6 +46,13 @@ def test_a_failed_sweep_has_a_summary(tmp_path: Path) -> None:
     assert summarise(tmp_path, monitor="parzen_ll", mode="max") == [{"job": "0", "lr": "1", "error": "no"}]
 
 
+def test_what_is_monitored_by_its_name_in_tensorboard_ranks_a_sweep(tmp_path: Path) -> None:
+    for number, accuracy in enumerate((0.7, 0.5, 0.9)):
+        job(tmp_path, number, [], metrics={"accuracy": 1 - accuracy, "val_accuracy": accuracy})
+    rows = summarise(tmp_path, monitor="validation/accuracy", mode="max")
+    assert [row["job"] for row in rows] == ["2", "0", "1"]
+
+
 def test_jobs_may_have_names(tmp_path: Path) -> None:
     for name in ("10", "9", "lr=1"):
         job(tmp_path, name, [])

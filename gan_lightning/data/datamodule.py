@@ -19,18 +19,21 @@ from gan_lightning.errors import InputError
 
 @contextmanager
 def alone(folder: str) -> Iterator[None]:
-    """Hold the lock of a folder, or of the nearest one above it that is there, against reading half a data set."""
-    descriptor = None
-    with suppress(ImportError, OSError):  # Windows; a file system without locks
+    """Hold the lock of a folder, made if it is absent and left if it is not empty, against reading half a data set."""
+    descriptor, path = None, Path(folder).absolute()
+    absent = [p for p in (path, *path.parents) if not p.exists()]
+    with suppress(ImportError, OSError):  # Windows; a file system without locks, or to read only
         import fcntl
 
-        path = Path(folder).absolute()
-        there = next(p for p in (path, *path.parents) if p.is_dir())
-        descriptor = os.open(there, os.O_RDONLY)
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield
     finally:
+        with suppress(OSError):
+            for made in absent:
+                made.rmdir()
         if descriptor is not None:
             os.close(descriptor)
 
@@ -47,7 +50,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: Real images in a minibatch, on each device.
         val_size: Images held out of the training set.
         seed: Fixes the order of the training images.
-        device: Where the training images stay: "cpu", or "auto": on the accelerator, if half of its memory holds them.
+        device: Where training images stay: "cpu", or "auto": on the accelerator, if half its free memory holds them.
         in_memory: False: the training images are read from their source as they are needed.
         num_workers: Processes that read them, if they are not in memory; 0: none but this one.
         minibatches_per_step: How many minibatches a training step takes.

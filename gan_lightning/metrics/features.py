@@ -21,14 +21,14 @@ class Features(nn.Module):
     A result is kept for as long as its images are, so that all who are given one tensor share one pass.
 
     Args:
-        classifier: Has ``features``, ``head`` and ``num_features``.
+        classifier: Has ``features``, ``head``, ``num_features`` and ``num_classes``.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         # Channels last: five sixths of the time, on a CPU
         self.classifier = classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.num_features = classifier.num_features
+        self.num_features, self.num_classes = classifier.num_features, classifier.num_classes
         self._seen: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def train(self, mode: bool = True) -> "Features":

@@ -11,8 +11,7 @@ class Modes(Metric):
     """Which classes a classifier finds among the generated images, beside those of real ones.
 
     Args:
-        features: Has ``classify``, images (N, C, H, W) in [-1, 1] to classes (N,).
-        num_classes: How many there are.
+        features: Has ``classify``, images (N, C, H, W) in [-1, 1] to classes (N,), and ``num_classes``.
     """
 
     full_state_update = False
@@ -21,15 +20,15 @@ class Modes(Metric):
     real: Tensor
     fake: Tensor
 
-    def __init__(self, *, features: Features, num_classes: int) -> None:
+    def __init__(self, *, features: Features) -> None:
         super().__init__()
-        self.features, self.num_classes = features, num_classes
-        self.add_state("real", default=torch.zeros(num_classes), dist_reduce_fx="sum")
-        self.add_state("fake", default=torch.zeros(num_classes), dist_reduce_fx="sum")
+        self.features = features
+        for name in ("real", "fake"):
+            self.add_state(name, default=torch.zeros(features.num_classes), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, *, real: bool) -> None:
         """Take in images (N, C, H, W) in [-1, 1]."""
-        counts = self.features.classify(images).bincount(minlength=self.num_classes)
+        counts = self.features.classify(images).bincount(minlength=self.features.num_classes)
         (self.real if real else self.fake).add_(counts)
 
     def compute(self) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ class Classifier(nn.Module):
         self, *, channels: int = 1, num_classes: int = 10, num_features: int = 32, dropout: float = 0.25
     ) -> None:
         super().__init__()
-        self.num_features = num_features
+        self.num_features, self.num_classes = num_features, num_classes
         layers: list[nn.Module] = []
         for before, after, stride in ((channels, 32, 1), (32, 64, 2), (64, 64, 2)):
             layers += [nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]

@@ -49,7 +49,9 @@ def test_bar_knows_the_end_of_the_run(max_steps: int, max_epochs: int | None, to
 
 
 def test_bar_is_put_away_on_an_exception() -> None:
-    bar = bar_of(max_steps=1, max_epochs=None, num_training_batches=10, global_step=0)
+    bar = ProgressBar(every_n_steps=1)
+    bar.on_train_start(SimpleNamespace(max_steps=1, max_epochs=None, num_training_batches=10, global_step=0), None)  # type: ignore[arg-type]
+    assert bar.bar.live.is_started
     bar.on_exception(None, None, ValueError())  # type: ignore[arg-type]
     assert not bar.bar.live.is_started
 

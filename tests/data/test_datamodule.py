@@ -14,7 +14,7 @@ from torchvision.datasets import MNIST, FakeData
 from torchvision.transforms import Resize
 
 from gan_lightning.config import compose
-from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.data.datamodule import ImageDataModule, alone
 from gan_lightning.data.images import InMemoryImages
 from gan_lightning.errors import InputError
 from tests.helpers import ROOT, same
@@ -125,14 +125,22 @@ def test_runs_started_at_once_unpack_one_after_the_other(tmp_path: Path, folder:
     def dataset(root: str, **_: Any) -> None:
         nonlocal most
         at_work.append(1)
-        time.sleep(0.02)
+        Path(root).mkdir(parents=True, exist_ok=True)
+        (Path(root) / "archive").touch()
+        time.sleep(0.05)
         most = max(most, len(at_work))
         at_work.pop()
 
     module = ImageDataModule(dataset=dataset, root=str(tmp_path / folder), batch_size=1, val_size=1, seed=0)
     with ThreadPoolExecutor(3) as runs:
-        list(runs.map(lambda _: module.prepare_data(), range(3)))
+        list(runs.map(lambda i: [time.sleep(0.02 * i), module.prepare_data()], range(3)))
     assert most == 1
+
+
+def test_what_was_made_to_be_locked_is_not_left(tmp_path: Path) -> None:
+    with alone(str(tmp_path / "as" / "yet")):
+        assert (tmp_path / "as" / "yet").is_dir()
+    assert not any(tmp_path.iterdir())
 
 
 def test_absent_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

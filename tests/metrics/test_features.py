@@ -51,7 +51,7 @@ def scored(metrics: dict[str, Metric], fake: Tensor, real: Tensor) -> dict[str, 
 def test_metrics_share_one_pass(features: Features) -> None:
     passes = []
     hook = features.classifier.features.register_forward_hook(lambda *_: passes.append(1))
-    metrics = {"a": PrecisionRecall(features=features, k=1), "b": Modes(features=features, num_classes=10)}
+    metrics = {"a": PrecisionRecall(features=features, k=1), "b": Modes(features=features)}
     images = [torch.rand(9, 1, 28, 28) for _ in range(2)]
     for _ in range(2):  # the second time, all is known
         scored(metrics, *images)
@@ -141,10 +141,12 @@ def test_kid_is_zero_for_one_distribution_and_always_the_same() -> None:
 
 def test_modes() -> None:
     class First(torch.nn.Module):
+        num_classes = 4
+
         def classify(self, images: torch.Tensor) -> torch.Tensor:
             return images[:, 0, 0, 0].long()
 
-    metric = Modes(features=First(), num_classes=4)  # type: ignore[arg-type]
+    metric = Modes(features=First())  # type: ignore[arg-type]
     metric.update(torch.tensor([0.0, 1, 2, 3]).view(4, 1, 1, 1), real=True)
     metric.update(torch.tensor([0.0, 0, 1, 1]).view(4, 1, 1, 1), real=False)
     found = {name: float(value) for name, value in metric.compute().items()}
