@@ -33,6 +33,7 @@ class Gradients(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         after = {name: value.detach() for name, value in pl_module.discriminator.named_parameters()}
         seen = {"alone": self.alone, "before": self.before, "after": after}
+        seen["generator"] = dict(pl_module.generator.named_parameters())
         torch.save(seen, Path(self.folder) / f"{trainer.global_rank}.grad")
 
 
@@ -73,7 +74,10 @@ def test_two_devices(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("algorithm", ["alternating", "simultaneous"])
 def test_gradients_are_averaged(tmp_path: Path, algorithm: str) -> None:
-    """After one step of plain gradient descent the discriminator has moved by the mean of the two gradients."""
+    """After one step of plain gradient descent the discriminator has moved by the mean of the two gradients.
+
+    The generators, which saw different noise, have stayed the same.
+    """
     small = [option for option in SMALL if not option.startswith("trainer.max_steps")]
     options = [*small, "trainer.max_steps=1", "optimizer=sgd", "optimizer.momentum=0", "penalty=none"]
     options += ["trainer.precision=32-true", f"algorithm={algorithm}"]
@@ -81,6 +85,7 @@ def test_gradients_are_averaged(tmp_path: Path, algorithm: str) -> None:
     train("two", *options, *TWO, "hydra.run.dir=two", grads, cwd=tmp_path)
     a, b = (torch.load(tmp_path / f"{rank}.grad", weights_only=True) for rank in (0, 1))
     assert a["before"].keys() == b["before"].keys()
+    assert same(a["generator"], b["generator"])
     for name, before in a["before"].items():
         assert torch.equal(before, b["before"][name])
         mean = (a["alone"][name] + b["alone"][name]) / 2
