@@ -39,7 +39,8 @@ def read(path: Path | str) -> dict[str, Any]:
         raise InputError(f"checkpoint={path}: no such file")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["hyper_parameters"]["config"]["gan"]
+        checkpoint["hyper_parameters"]["config"]["gan"], checkpoint["hyper_parameters"]["overrides"]
+        checkpoint["state_dict"], checkpoint["global_step"]
     except Exception as error:  # a foreign file can break the reader in any way
         raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train") from error
     return checkpoint
@@ -158,10 +159,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.unfinished")
-        with unfinished.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with unfinished.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch's own, if it cannot write
+            unfinished.unlink(missing_ok=True)
+            raise InputError(f"{path}: could not be written; is the disk full? ({error})") from error
         try:
             torch.load(unfinished, weights_only=True, mmap=True)
         except UnpicklingError as error:

@@ -1,6 +1,7 @@
 """What every command begins with: compose, check, and tell a mistake in one line."""
 
 import difflib
+import errno
 import gc
 import os
 import re
@@ -76,7 +77,8 @@ def door(
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them at length
             register_resolvers()
             with one_line_errors(full_error == "1"):
-                sys.argv[1:] = prepare(sys.argv[1:])
+                flags_first = sorted(sys.argv[1:], key=lambda a: a not in ("-m", "--multirun"))
+                sys.argv[1:] = prepare(flags_first)
                 hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(checked)()
 
         return main
@@ -119,9 +121,10 @@ def one_line_errors(full: bool) -> Iterator[None]:
             raise
         sys.exit(no_word_for_a_choice(sys.argv[1:]) or one_line(error))
     except OSError as error:
-        if full or not (error.filename and error.strerror):
+        no_space = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # told without the file's name
+        if full or not ((error.filename or no_space) and error.strerror):
             raise
-        sys.exit(f"{error.filename}: {error.strerror}")
+        sys.exit(f"{error.filename or 'a file'}: {error.strerror}")
     except KeyboardInterrupt:
         if full:
             raise
@@ -157,7 +160,7 @@ def one_line(error: Exception) -> str:
         parent, _, name = str(cause.full_key).rpartition(".")
         keys = [str(key) for key in cause.parent_node if key not in ("_target_", "_partial_", "hydra")]
         close = difflib.get_close_matches(name, keys, n=3) or keys
-        return f"{typed}: no such key; {parent or 'the top'} has {', '.join(close)}"
+        return f"{typed}: no such key; {parent or 'the top'} has {', '.join(close) or 'none'}"
     if isinstance(error, OverrideParseException):
         quotes = ", with quotes around a value of other signs than letters, digits and ._/-: \"key='value'\""
         return f"{error.override}: not an override; write key=value or group=choice{quotes}"

@@ -46,7 +46,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "accumulate_grad_batches": number(1),
     "base": number(1),
-    "batch_norm_eps": number(0),
+    "batch_norm_eps": (lambda value: is_number(value) and 0 < value < math.inf, "above 0"),
     "batch_size": number(2),  # the article's generator has BatchNorm
     "betas": (lambda value: is_number(value) and 0 <= value < 1, "at least 0 and below 1"),
     "channels": (lambda value: value in (1, 3), "1 (grey) or 3 (colour)"),
@@ -58,6 +58,8 @@ RULES: dict[str, Rule] = {  # by a key or its last part
         lambda value: value == "auto" or (is_whole(value) and (value >= 1 or value == -1)),
         "how many, at least 1; auto or -1: all; or a list of them",
     ),
+    "end": number(0, 1),
+    "eval_batch_size": number(1),
     "every": number(1),
     "every_n_steps": number(1),
     "flat": number(0, 1),
@@ -77,7 +79,10 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "matmul_precision": one_of("highest", "high", "medium"),
     "max_epochs": (lambda value: is_whole(value) and (value == -1 or value >= 1), "at least 1, or -1: no end"),
     "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1: no end"),
-    "max_time": (lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
+    "max_time": (
+        lambda value: bool(re.fullmatch(r"\d{1,4}:\d\d:\d\d:\d\d", str(value)) and re.search("[1-9]", value)),
+        "DD:HH:MM:SS, more than none",
+    ),
     "min_epochs": COUNT,
     "min_steps": COUNT,
     "momentum": number(0, 1),
@@ -128,10 +133,7 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
     Raises:
         InputError: On the first such value.
     """
-    for key in map(str, config.keys() - defaults.keys()):
-        raise InputError(f"+{key}={as_typed(config[key])}: no such key; allowed: {', '.join(map(str, defaults))}")
-    for key in map(str, defaults.keys() - config.keys()):
-        raise InputError(f"~{key}: nothing can be left out; allowed: {key}=VALUE")
+    refuse_unknown(config, defaults)
     was = dict(leaves(plain(defaults)))
     now = dict(leaves(plain(config)))
     for key, value in now.items():
@@ -148,6 +150,7 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
             raise InputError(f"{key}={as_typed(value)}: allowed: {words}")
     if "gan" in config:
         refuse_repeated(config, defaults)
+        refuse_unused(config, defaults)
     endless = "gan" in config and config.trainer.max_steps == -1 and (config.trainer.max_epochs or -1) == -1
     if endless and OmegaConf.select(config, "optimizer.scheduler.flat") is not None:
         name = "epochs" if config.trainer.max_epochs == -1 else "steps"
@@ -168,6 +171,26 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
         raise InputError(f"cuda_graphs=true: {why}; allowed: false")
 
 
+def refuse_unknown(config: DictConfig, defaults: DictConfig) -> None:
+    """Refuse keys that nothing would read, keys left out, and parts of no class.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for group in ("", "gan.", "model.", "optimizer."):
+        given, known = ((OmegaConf.select(c, group[:-1]) if group else c) or {} for c in (config, defaults))
+        for key in map(str, given.keys() - known.keys()):
+            allowed = ", ".join(map(str, known))
+            raise InputError(f"+{group}{key}={as_typed(given[key])}: no such key; allowed: {allowed}")
+    for key in map(str, defaults.keys() - config.keys()):
+        raise InputError(f"~{key}: nothing can be left out; allowed: {key}=VALUE")
+    for group in ("callbacks", "metrics"):
+        given, known = (c.get(group) or {} for c in (config, defaults))
+        for name in map(str, given.keys() - known.keys()):
+            if not (OmegaConf.is_dict(given[name]) and "_target_" in given[name]):
+                raise InputError(f"+{group}.{name}: it needs a class, as in +{group}.{name}._target_=MODULE.CLASS")
+
+
 def refuse_repeated(config: DictConfig, defaults: DictConfig) -> None:
     """Refuse another value for a part of the GAN or the model that repeats another key.
 
@@ -179,8 +202,22 @@ def refuse_repeated(config: DictConfig, defaults: DictConfig) -> None:
         if key.startswith(("gan.", "model.")) and str(value).startswith("${") and now.get(key) != value:
             given = as_typed(OmegaConf.select(config, key))
             raise InputError(f"{key}={given}: it repeats {str(value)[2:-1]}; change that")
-    for key in map(str, config.gan.keys() - defaults.gan.keys()):
-        raise InputError(f"+gan.{key}={as_typed(config.gan[key])}: no such key")
+
+
+def refuse_unused(config: DictConfig, defaults: DictConfig) -> None:
+    """Refuse what would be ignored.
+
+    Raises:
+        InputError: If there is such a value.
+    """
+    for name in ("callbacks", "default_root_dir", "logger", "plugins"):
+        if name in config.trainer:
+            raise InputError(f"+trainer.{name}: no such key; the groups callbacks and logger and hydra.run.dir set it")
+    skipped, known = (OmegaConf.select(c, "callbacks.scoring.skip") or () for c in (config, defaults))
+    metrics = [str(name) for name in config.metrics or ()]
+    for name in skipped:
+        if name not in (*known, *metrics):
+            raise InputError(f"callbacks.scoring.skip: no metric is named {name}; allowed: {', '.join(metrics)}")
 
 
 def on_cuda(config: DictConfig) -> bool:

@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -56,6 +57,8 @@ def main(config: DictConfig) -> None:
         step, own = verify(config), run_of(config.checkpoint).resolve()
     if run.resolve() != own:
         refuse_used(run, f"hydra.run.dir={run}")
+        if step and step == config.trainer.max_steps:
+            raise InputError(f"trainer.max_steps={step}: the checkpoint's run has ended there; allowed: more")
     train(config, run, list(job.overrides.task), step)
 
 
@@ -86,13 +89,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     torch.set_float32_matmul_precision(config.matmul_precision)
     pl.seed_everything(config.seed, workers=True, verbose=False)
 
-    gan: GAN = instantiate(config.gan, _convert_="all")
-    if config.compile:
-        compile_networks(gan)
-    if config.cuda_graphs:
-        from gan_lightning.cuda_graphs import graph_steps
-
-        graph_steps(gan)
+    gan = build(config)
     resolved, callbacks = plain(config), make_callbacks(config)
     gan.save_hyperparameters({"config": resolved, "overrides": overrides}, logger=False)
     steps = gan.steps_per_batch = steps_per_batch(resolved, gan, callbacks, step)
@@ -133,6 +130,10 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
             log.info("Stopped by %s at step %d. To go on:\n  %s", stop, trainer.global_step, go_on(run))
             sys.exit(128 + stop.signum)
         sys.exit(0)  # Lightning kills the first rank if another one fails before it
+    except SystemExit as stop:  # Lightning's own answer, where nobody saves a checkpoint or the user did not wait
+        signum = signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else signal.SIGTERM
+        log.info("Stopped by %s at step %d, without a checkpoint", signum.name, trainer.global_step)
+        sys.exit(128 + signum)
     if trainer.is_global_zero:
         report(config, run, trainer, gan, seconds=timer.time_elapsed("train"))
 
@@ -141,11 +142,34 @@ def quiet() -> None:
     """Leave out what Lightning tells of itself, and warnings about what is meant so."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", ".*is deprecated, use `isinstance.treespec, TreeSpec.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*ended before the epoch ended and your dataloader is not resumable.*")
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.")
+    warnings.filterwarnings("ignore", "The dirpath has changed from .*")
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval.*")
+
+
+def build(config: DictConfig) -> "GAN":
+    """Build the GAN, compiled and with its steps recorded if the config says so.
+
+    Raises:
+        InputError: If it cannot be compiled, or an optimizer does not take its arguments.
+    """
+    gan: GAN = instantiate(config.gan, _convert_="all")
+    for name in ("generator", "discriminator"):
+        try:
+            getattr(gan, f"{name}_optimizer")(getattr(gan, name).parameters())
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"optimizer.{name}: {error}") from error
+    if config.compile:
+        compile_networks(gan)
+    if config.cuda_graphs:
+        from gan_lightning.cuda_graphs import graph_steps
+
+        graph_steps(gan)
+    return gan
 
 
 def compile_networks(gan: "GAN") -> None:

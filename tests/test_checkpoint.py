@@ -1,5 +1,6 @@
 import random
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -45,7 +46,8 @@ def test_missing_or_foreign_files_are_one_clear_line(tmp_path: Path) -> None:
 def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     io = checkpoint.AtomicCheckpointIO()
-    io.save_checkpoint({"hyper_parameters": {"config": {"gan": {}}}, "n": 1}, path)
+    hyper_parameters = {"config": {"gan": {}}, "overrides": []}
+    io.save_checkpoint({"hyper_parameters": hyper_parameters, "state_dict": {}, "global_step": 0, "n": 1}, path)
     with pytest.raises(Exception, match="pickle"):
         io.save_checkpoint({"n": 2, "unpicklable": lambda: None}, path)
     assert io.load_checkpoint(path)["n"] == 1
@@ -111,6 +113,26 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     ):
         checkpoint.AtomicCheckpointIO().save_checkpoint(state, tmp_path / "last.ckpt")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(state: dict[str, int], file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise RuntimeError("unexpected pos 4 vs 8")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(InputError, match=r"last.ckpt: could not be written; is the disk full\?"):
+        checkpoint.AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["state_dict", "global_step", "hyper_parameters"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(run: Path, tmp_path: Path, part: str) -> None:
+    content = last(run)
+    del content[part]
+    torch.save(content, tmp_path / "less.ckpt")
+    with pytest.raises(InputError, match=r"less.ckpt: not a checkpoint written by gan_lightning.train"):
+        checkpoint.read(tmp_path / "less.ckpt")
 
 
 def test_weights_that_do_not_fit_are_told_in_a_line() -> None:

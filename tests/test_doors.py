@@ -4,6 +4,7 @@ import gc
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,28 @@ def test_mistakes(run: Path, tmp_path: Path, door: str, argument: str, line: str
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's disk that is always full")
+@pytest.mark.parametrize(("door", "name"), [("sample", "grid.png"), ("evaluate", "figures.json")])
+def test_a_full_disk_is_told_in_a_line(run: Path, tmp_path: Path, door: str, name: str) -> None:
+    (tmp_path / name).symlink_to("/dev/full")
+    done = call("-m", f"gan_lightning.{door}", checkpoint(run), f"out={name}", "num_images=64", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith("No space left on device\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_has_ended_is_not_gone_on_with_elsewhere(run: Path, tmp_path: Path) -> None:
+    done = call("-m", "gan_lightning.train", checkpoint(run), "hydra.run.dir=elsewhere", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "trainer.max_steps=12: the checkpoint's run has ended there; allowed: more\n"
+
+
+def test_the_flag_of_a_sweep_may_stand_anywhere(tmp_path: Path) -> None:
+    done = call("-m", "gan_lightning.train", "seed=0", "-m", "k=0", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert (tmp_path / "sweep" / "0" / "error.txt").read_text() == "k=0: allowed: at least 1"
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize("door", ["sample", "evaluate"])
 def test_a_checkpoint_must_be_named(door: str, tmp_path: Path) -> None:
     done = call("-m", f"gan_lightning.{door}", cwd=tmp_path)
@@ -178,7 +201,8 @@ def test_readme_commands(command: str, run: Path, tmp_path: Path) -> None:
         if any(a.startswith(("data=", "model=", "cuda_graphs=")) for a in typed):
             typed.insert(0, "--cfg=job")  # data or a GPU that is not here: compose only; flags stand before overrides
         if any(a.startswith("checkpoint") for a in arguments):
-            small, typed = [], [checkpoint(run), "hydra.run.dir=elsewhere"]
+            shutil.copytree(run, tmp_path / "run")
+            small, typed = [], [checkpoint(tmp_path / "run")]
         arguments = [*typed, *(a for a in small if a.split("=")[0] not in {t.split("=")[0] for t in typed})]
     if module == "gan_lightning.evaluate":  # all of it is tested above
         arguments += ["num_images=1000", "metrics.kid=null", "metrics.nearest_training=null"]

@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from gan_lightning.errors import InputError
 from tests import helpers
-from tests.helpers import SMALL, assert_same_run, grids, last, resume, same, scalars
+from tests.helpers import SMALL, assert_same_run, call, grids, last, resume, same, scalars
 
 
 def test_run_folder(run: Path) -> None:
@@ -99,6 +99,14 @@ def test_an_interrupted_run_gives_the_same_bits(
     assert_same_run(run, cut)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_without_checkpoints_says_so(tmp_path: Path, signum: int) -> None:
+    killer = f"+callbacks.signal={{_target_: tests.helpers.SignalAt, step: 4, signum: {int(signum)}}}"
+    done = call("-m", "gan_lightning.train", *SMALL, "callbacks.checkpoints=null", killer, cwd=tmp_path)
+    assert done.returncode == 128 + signum
+    assert re.search(rf"Stopped by {signal.Signals(signum).name} at step [45], without a checkpoint", done.stdout)
+
+
 @pytest.mark.parametrize("streamed", [(), ("data.in_memory=false", "trainer.max_epochs=3", "trainer.max_steps=-1")])
 def test_several_epochs_interrupted_twice_give_the_same_bits(tmp_path: Path, streamed: tuple[str, ...]) -> None:
     epochs = ("trainer.limit_train_batches=4", "data.batch_size=32", *streamed)
@@ -136,6 +144,18 @@ def test_a_longer_run_is_a_continuation(run: Path, tmp_path: Path) -> None:
         resume(short, "trainer.max_epochs=9")
     resume(short, "trainer.max_steps=17")
     assert same(last(longer)["state_dict"], last(short)["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("+optimizer.generator.eps=-1", "optimizer.generator: Invalid epsilon value: -1"),
+        ("optimizer.discriminator._target_=torch.optim.SGD", "optimizer.discriminator: SGD.* unexpected .*'betas'"),
+    ],
+)
+def test_optimizers_refuse_arguments_in_a_line(tmp_path: Path, typed: str, line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        helpers.run(tmp_path / "run", typed)
 
 
 def test_seeds_decide(run: Path, tmp_path: Path) -> None:

@@ -87,16 +87,21 @@ class Checkpoints(ModelCheckpoint):
         """Save the best and the last; then stop, if asked to."""
         if self.monitor in trainer.callback_metrics:
             super().on_validation_end(trainer, pl_module)
-        elif trainer.is_global_zero and not self.missed:
-            self.missed = True
-            there = ", ".join(sorted(trainer.callback_metrics))
-            log.warning("monitor=%s: not measured, so none is kept as the best; allowed: %s", self.monitor, there)
+        self.tell_if_missed(trainer)
         self.save_newest(trainer)
         self.stop_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Save the last."""
+        self.tell_if_missed(trainer)
         self.save_newest(trainer)
+
+    def tell_if_missed(self, trainer: Trainer) -> None:
+        """Tell, once, if the monitored figure is not there."""
+        if trainer.is_global_zero and not (self.missed or self.best_model_path):
+            self.missed = True
+            there = ", ".join(sorted(trainer.callback_metrics)) or "none, without a validation"
+            log.warning("monitor=%s: not measured, so none is kept as the best; allowed: %s", self.monitor, there)
 
     def save_newest(self, trainer: Trainer) -> None:
         """Write ``last.ckpt``; every rank takes part."""
