@@ -97,11 +97,12 @@ class Checkpoints(ModelCheckpoint):
         self.save_newest(trainer)
 
     def tell_if_missed(self, trainer: Trainer) -> None:
-        """Tell, once, if the monitored figure is not there."""
-        if trainer.is_global_zero and not (self.missed or self.best_model_path):
+        """Tell, once, if the monitored figure has not been there."""
+        there = self.monitor in trainer.callback_metrics or self.best_model_path
+        if trainer.is_global_zero and not (there or self.missed):
             self.missed = True
-            there = ", ".join(sorted(trainer.callback_metrics)) or "none, without a validation"
-            log.warning("monitor=%s: not measured, so none is kept as the best; allowed: %s", self.monitor, there)
+            allowed = ", ".join(sorted(trainer.callback_metrics)) or "none, without a validation"
+            log.warning("monitor=%s: not measured, so none is kept as the best; allowed: %s", self.monitor, allowed)
 
     def save_newest(self, trainer: Trainer) -> None:
         """Write ``last.ckpt``; every rank takes part."""
