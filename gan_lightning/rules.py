@@ -187,7 +187,8 @@ def refuse_unknown(config: DictConfig, defaults: DictConfig) -> None:
     for group in ("callbacks", "metrics"):
         given, known = (c.get(group) or {} for c in (config, defaults))
         for name in map(str, given.keys() - known.keys()):
-            if not (OmegaConf.is_dict(given[name]) and "_target_" in given[name]):
+            part = given[name]
+            if part is not None and not (OmegaConf.is_dict(part) and "_target_" in part):
                 raise InputError(f"+{group}.{name}: it needs a class, as in +{group}.{name}._target_=MODULE.CLASS")
 
 

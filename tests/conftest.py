@@ -2,9 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.summary.writer import event_file_writer
 
 from gan_lightning.data.datamodule import ImageDataModule
 from tests import helpers
+
+# Event files of one second are read in their names' order, in which 10 is before 9: count from 1000 in this process.
+event_file_writer._global_uid = event_file_writer.AtomicCounter(1000)
 
 
 @pytest.fixture(scope="session")
