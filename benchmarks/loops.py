@@ -249,7 +249,6 @@ def by_trainer(steps: int, *overrides: str, turns: Turns | None = None) -> float
             "experiment=article",
             f"trainer.accelerator={'gpu' if DEVICE.type == 'cuda' else 'cpu'}",
             f"trainer.max_steps={steps}",
-            f"trainer.val_check_interval={steps}",
             *overrides,
         ],
     )
@@ -274,7 +273,7 @@ def by_trainer(steps: int, *overrides: str, turns: Turns | None = None) -> float
         trainer.fit(gan, data)
     ended = perf_counter()
     torch.set_float32_matmul_precision("highest")
-    share = steps / config.compose("train", ["experiment=article"]).trainer.val_check_interval
+    share = steps / composed.trainer.val_check_interval
     spent = clock.stepped - clock.began - sum(turns.seconds.values() if turns else ())
     spent += share * (ended - clock.stepped)
     return steps * data.batch_size * gan.k / spent

@@ -59,7 +59,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
         "how many, at least 1; auto or -1: all; or a list of them",
     ),
     "end": number(0, 1),
-    "eval_batch_size": number(1),
+    "eval_batch_size": COUNT,
     "every": number(1),
     "every_n_steps": number(1),
     "flat": number(0, 1),
