@@ -38,7 +38,7 @@ def steps_per_batch(config: Mapping[str, Any], gan: GAN, callbacks: Iterable[Cal
     values = math.prod(shape) * data.get("batch_size", LARGE) * gan.minibatches_per_step if shape else LARGE
     if values >= LARGE or not data.get("in_memory"):
         return 1
-    if any(trainer.get(key) for key in IN_BATCHES) or not isinstance(trainer["val_check_interval"], int):
+    if any(trainer.get(key) for key in IN_BATCHES):
         return 1
     if not type(gan).__module__.startswith("gan_lightning."):
         return 1

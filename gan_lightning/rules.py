@@ -42,6 +42,8 @@ BATCHES: Rule = (
     "how many, or a share from 0.0 to 1.0",
 )
 
+PARTS = ("callbacks.", "metrics.")  # may be a user's, which the rules for a last part do not know
+
 RULES: dict[str, Rule] = {  # by a key or its last part
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "accumulate_grad_batches": number(1),
@@ -58,7 +60,6 @@ RULES: dict[str, Rule] = {  # by a key or its last part
         lambda value: value == "auto" or (is_whole(value) and (value >= 1 or value == -1)),
         "how many, at least 1; auto or -1: all; or a list of them",
     ),
-    "end": number(0, 1),
     "eval_batch_size": COUNT,
     "every": number(1),
     "every_n_steps": number(1),
@@ -71,7 +72,6 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "k": number(1),
     "latent_dim": number(1),
     "latent_scale": number(0),
-    "limit_test_batches": BATCHES,
     "limit_val_batches": BATCHES,
     "limit_train_batches": (lambda value: is_number(value) and value > 0, "above 0"),
     "log_every_n_steps": number(1),
@@ -95,6 +95,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "num_nodes": number(1),
     "num_real": number(1),
     "num_validation": number(1),
+    "optimizer.scheduler.end": number(0, 1),
     "out": TEXT,
     "overfit_batches": (lambda value: value == 0, "0; a larger data.val_size trains on fewer images"),
     "ramp": number(1e-6),
@@ -109,6 +110,7 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "subset_size": number(1),
     "subsets": number(1),
     "units": number(1),
+    "use_distributed_sampler": (lambda value: not value, "false: the data module gives each rank its part"),
     "val_check_interval": number(1),
     "val_size": number(1),
     "weight_decay": number(0),
@@ -144,7 +146,7 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
             wrong_shape(key, value, was)
             or wrong_length(key, now, was)
             or (key != "trainer.devices" and wrong_type(value, was.get(key)))
-            or (value is not None and breaks_rule(key, value))
+            or (value is not None and (key in was or not key.startswith(PARTS)) and breaks_rule(key, value))
         )
         if words:
             raise InputError(f"{key}={as_typed(value)}: allowed: {words}")

@@ -10,6 +10,7 @@ DOORS = {"train", "evaluate", "sample", "export", "classifier"}
 CONFIGURATION = {"config", "rules", "doors", "checkpoint", "sweep"}
 KNOW_HYDRA = DOORS | CONFIGURATION
 MODULES = {str(p.relative_to(PACKAGE).with_suffix("")).replace("/", "."): p for p in PACKAGE.rglob("*.py")}
+PARTS = {"losses", "penalties", "latents"}
 MODULES = {name: path for name, path in MODULES.items() if not name.endswith("__init__")}
 
 
@@ -50,14 +51,14 @@ def test_only_doors_and_configuration_know_hydra(name: str) -> None:
     assert not [i for i in imports(name) if i.split(".")[0] in ("hydra", "omegaconf")]
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if n in ("losses", "latents") or n.startswith("networks.")])
+@pytest.mark.parametrize("name", [n for n in MODULES if n in PARTS or n.startswith("networks.")])
 def test_parts_import_torch_and_networks_only(name: str) -> None:
     outside = {i.split(".")[0] for i in imports(name)}
     assert outside <= {"torch", "networks", "collections", "dataclasses", "itertools", "math", "typing"}
 
 
 def test_the_gan_names_no_part() -> None:
-    parts = {n for n in MODULES if n in ("losses", "latents") or n.startswith(("networks.", "data."))}
+    parts = {n for n in MODULES if n in PARTS or n.startswith(("networks.", "data."))}
     assert not imports("gan") & parts
 
 

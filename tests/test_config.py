@@ -60,6 +60,10 @@ from tests.helpers import ROOT, call
         ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0: allowed: above 0"),
         ("trainer.num_sanity_val_steps=2", "trainer.num_sanity_val_steps=2: allowed: 0: there is no rehearsal"),
         (
+            "trainer.use_distributed_sampler=true",
+            "trainer.use_distributed_sampler=True: allowed: false: the data module gives each rank its part",
+        ),
+        (
             "trainer.overfit_batches=1",
             "trainer.overfit_batches=1: allowed: 0; a larger data.val_size trains on fewer images",
         ),
@@ -113,8 +117,10 @@ def test_ways_to_name_devices(devices: str) -> None:
     rules.check(config.compose("train", [f"trainer.devices={devices}"]), config.compose("train"))
 
 
-def test_a_callback_may_have_nothing_to_list() -> None:
-    rules.check(config.compose("train", ["callbacks.scoring.skip=[]"]), config.compose("train"))
+def test_what_callbacks_may_have() -> None:
+    mine = "+callbacks.mine={_target_: mine.Callback, size: 0.5, gamma: {end: 2}}"
+    for override in ("callbacks.scoring.skip=[]", mine):
+        rules.check(config.compose("train", [override]), config.compose("train"))
 
 
 def test_no_epochs_are_no_length() -> None:

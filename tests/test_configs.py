@@ -83,6 +83,7 @@ def test_trainer_keys_are_the_trainers() -> None:
         "enable_autolog_hparams",
         "inference_mode",
         "limit_predict_batches",
+        "limit_test_batches",
         "model_registry",
         "reload_dataloaders_every_n_epochs",
     }
@@ -101,6 +102,14 @@ def test_one_learning_rate_or_two() -> None:
     assert (both.gan.generator_optimizer.lr, both.gan.discriminator_optimizer.lr) == (0.02, 0.01)  # the recipe's ratio
     assert (same.gan.generator_optimizer.lr, same.gan.discriminator_optimizer.lr) == (0.01, 0.01)
     assert (one.gan.generator_optimizer.lr, one.gan.discriminator_optimizer.lr) == (0.01, 0.001)
+
+
+@pytest.mark.parametrize("experiment", [p.stem for p in CHOICES if p.parts[0] == "experiment"])
+def test_one_learning_rate_sets_both_in_every_experiment(experiment: str) -> None:
+    rate = config.compose("train", [f"experiment={experiment}"]).optimizer.lr
+    one, two = (config.compose("train", [f"experiment={experiment}", f"optimizer.lr={n * rate}"]).gan for n in (1, 2))
+    for optimizer in ("generator_optimizer", "discriminator_optimizer"):
+        assert two[optimizer].lr == pytest.approx(2 * one[optimizer].lr)
 
 
 def test_a_choice_on_the_command_line_wins_over_the_experiment() -> None:

@@ -60,7 +60,6 @@ def steps(*overrides: str, gan: GAN | None = None, more: tuple[Callback, ...] = 
         (("trainer.max_steps=15",), 5),
         (("trainer.log_every_n_steps=8",), 2),
         (("trainer.val_check_interval=7",), 1),
-        (("trainer.val_check_interval=0.5",), 1),
         (("callbacks.sample_grid.every_n_steps=781",), 1),
         (("callbacks.sample_grid=null",), 10),
         (("trainer.max_steps=-1",), 1),

@@ -32,8 +32,8 @@ class Checkpoints(ModelCheckpoint):
     """Keep the best checkpoint by a monitored figure and, as ``last.ckpt``, the newest one.
 
     The newest is written after each validation, at the end, and when SIGINT or SIGTERM ask the run to stop: then
-    the step under way is finished first, so that nothing is lost and a resumed run gives the same bits. A second
-    Ctrl-C stops at once.
+    the step under way is finished first (on several devices, the steps up to the next log, where they agree), so that
+    nothing is lost and a resumed run gives the same bits. A second Ctrl-C stops at once.
 
     Args:
         monitor: What makes a checkpoint the best; without such a figure, only the last is kept.

@@ -33,10 +33,6 @@ class ProgressBar(LightningProgressBar):
         """Stay silent; Lightning calls this on every rank but the first."""
         self.enabled = False
 
-    def enable(self) -> None:
-        """Show again."""
-        self.enabled = True
-
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Put the bar up."""
         self.bar = Progress(

@@ -24,14 +24,6 @@ class SampleGrid(Callback):
         self.every_n_steps = every_n_steps
         self.last = -1  # the step of the last grid
 
-    def state_dict(self) -> dict[str, int]:
-        """Remember the last grid over a resume."""
-        return {"last": self.last}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Take up what :meth:`state_dict` gave."""
-        self.last = state_dict["last"]
-
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Show what an untrained generator makes."""
         if trainer.global_step == 0:

@@ -152,9 +152,9 @@ class ImageDataModule(LightningDataModule):
         if len(sampler) == 0:
             times = self.minibatches_per_step * sampler.world_size
             raise InputError(
-                f"data.batch_size={self.batch_size}: allowed: at most {len(self.train) // times}: a step takes "
-                f"{times} minibatches on all devices and the training set has {len(self.train)} images, without the "
-                f"{self.val_size} of data.val_size"
+                f"data.batch_size={self.batch_size}: a step takes {times} minibatches on all devices, and "
+                f"data.val_size={self.val_size} leaves {len(self.train)} training images; allowed: at most "
+                f"{len(self.train) // times}, or fewer images for validation"
             )
         workers = 0 if self.in_memory else self.num_workers
         return DataLoader(

@@ -53,6 +53,18 @@ def test_real_images_score_what_the_protocol_gives(mnist: ImageDataModule) -> No
     assert figures["parzen_sigma"] == pytest.approx(0.1668, abs=1e-4)
 
 
+def test_images_of_all_ranks_count() -> None:
+    fake, real = torch.rand(2, 6, 3, 2, 2).mul(2).sub(1)
+    alone, together = (ParzenWindow(num_validation=2) for _ in range(2))
+    together.distributed_available_fn, together.dist_sync_fn = lambda: True, lambda x, group: [x, x]
+    for metric in (alone, together):
+        metric.update(fake, real=False)
+        metric.update(real, real=True)
+        metric.tune(lambda n: real[:n])
+    assert together.compute()["parzen_ll"] == pytest.approx(alone.compute()["parzen_ll"].item())
+    assert together.compute()["parzen_ll_se"] < alone.compute()["parzen_ll_se"]  # of twice as many
+
+
 def test_needs_tuning() -> None:
     with pytest.raises(RuntimeError, match=r"tune\(\) before compute"):
         ParzenWindow(num_validation=1).compute()
