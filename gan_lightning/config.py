@@ -20,11 +20,12 @@ def run_of(checkpoint: str) -> Path:
 
 
 def register_resolvers() -> None:
-    """Teach OmegaConf the three interpolations that ``conf/`` uses.
+    """Teach OmegaConf the four interpolations that ``conf/`` uses.
 
     ``${project:data}`` is a folder of this project where there is one (a clone, an editable install), else of the
     working directory. ``${run_dir:CHECKPOINT,NEW}`` is the folder of the run that a checkpoint belongs to, or a
-    new one. ``${times:FACTOR,VALUE}`` is a product.
+    new one. ``${times:FACTOR,VALUE}`` is a product. ``${best:FIGURE}`` is "min" if the figure is a distance or a loss,
+    else "max".
     """
 
     def project(folder: str) -> str:
@@ -37,9 +38,13 @@ def register_resolvers() -> None:
     def times(factor: float, value: Any) -> Any:
         return factor * value if isinstance(value, int | float) else value  # what is no number is told of later
 
+    def best(figure: Any) -> str:
+        return "min" if re.search(r"fid|kid|kl|nearest|loss", str(figure)) else "max"
+
     OmegaConf.register_new_resolver("project", project, replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
     OmegaConf.register_new_resolver("times", times, replace=True)
+    OmegaConf.register_new_resolver("best", best, replace=True)
 
 
 def compose(name: str, overrides: list[str] | None = None) -> DictConfig:

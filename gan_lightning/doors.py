@@ -160,7 +160,8 @@ def one_line(error: Exception) -> str:
         parent, _, name = str(cause.full_key).rpartition(".")
         keys = [str(key) for key in cause.parent_node if key not in ("_target_", "_partial_", "hydra")]
         close = difflib.get_close_matches(name, keys, n=3) or keys
-        return f"{typed}: no such key; {parent or 'the top'} has {', '.join(close) or 'none'}"
+        one_more = "; a new one has a + before it" if parent.startswith(("callbacks", "metrics")) else ""
+        return f"{typed}: no such key; {parent or 'the top'} has {', '.join(close) or 'none'}{one_more}"
     if isinstance(error, OverrideParseException):
         quotes = ", with quotes around a value of other signs than letters, digits and ._/-: \"key='value'\""
         return f"{error.override}: not an override; write key=value or group=choice{quotes}"

@@ -86,7 +86,10 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "min_epochs": COUNT,
     "min_steps": COUNT,
     "momentum": number(0, 1),
-    "monitor": TEXT,
+    "monitor": (
+        lambda value: isinstance(value, str) and not value.startswith(("metrics/", "final/")),
+        "a figure's plain name, such as fid, or validation/loss_generator",
+    ),
     "monitor_mode": one_of("min", "max"),
     "negative_slope": number(0),
     "num_images": number(1),

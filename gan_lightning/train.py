@@ -29,6 +29,7 @@ from gan_lightning.sweep import summarise
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
+    from pytorch_lightning.callbacks import Timer
 
     from gan_lightning.gan import GAN
 
@@ -123,7 +124,9 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
     try:
         with weights_of(config.checkpoint):
             trainer.fit(gan, data, ckpt_path=config.checkpoint)
-    except MisconfigurationException as error:
+    except (MisconfigurationException, RuntimeError) as error:
+        if type(error) is RuntimeError and not str(error).startswith("Early stopping conditioned on metric"):
+            raise
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
     except Interrupted as stop:
         if trainer.is_global_zero:
@@ -135,6 +138,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         log.info("Stopped by %s at step %d, without a checkpoint", signum.name, trainer.global_step)
         sys.exit(128 + signum)
     if trainer.is_global_zero:
+        tell_if_early(config, trainer, timer)
         report(config, run, trainer, gan, seconds=timer.time_elapsed("train"))
 
 
@@ -200,13 +204,30 @@ def make_logger(config: DictConfig, run: Path, step: int) -> Any:
 
 
 def make_callbacks(config: DictConfig) -> list[Any]:
-    """Build the callbacks that are not null; Lightning refuses a bar or checkpoints that its own switches forbid."""
+    """Build the callbacks that are not null; Lightning refuses a bar or checkpoints that its own switches forbid.
+
+    Raises:
+        InputError: If one is no callback.
+    """
+    from pytorch_lightning import Callback
+
     switches = {"progress_bar": "enable_progress_bar", "checkpoints": "enable_checkpointing"}
-    return [
-        instantiate(c, _convert_="all")
+    callbacks = {
+        name: instantiate(c, _convert_="all")
         for name, c in config.callbacks.items()
         if c is not None and (name not in switches or config.trainer[switches[name]])
-    ]
+    }
+    for name, callback in callbacks.items():
+        if not isinstance(callback, Callback):
+            raise InputError(f"callbacks.{name}._target_={config.callbacks[name]._target_}: no Lightning callback")
+    return list(callbacks.values())
+
+
+def tell_if_early(config: DictConfig, trainer: "Trainer", timer: "Timer") -> None:
+    """Say what ended a run before its last step."""
+    if trainer.global_step < trainer.max_steps and config.trainer.max_epochs is None:
+        by = "trainer.max_time" if (timer.time_remaining() or 1) <= 0 else "a callback"
+        log.info("Ended by %s at step %d of %d", by, trainer.global_step, trainer.max_steps)
 
 
 def go_on(run: Path) -> str:
@@ -271,7 +292,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     if checkpoint.exists():
         sample = "python -m gan_lightning.sample"
         where_to["more samples"] = f"{sample} {argument} num_images=64 out=samples.png"
-        if gan.scheduler is None:
+        if OmegaConf.select(config, "optimizer.scheduler.flat") is None:  # no schedule ends with the run
             where_to["go on"] = f"{go_on(run)} trainer.max_steps={2 * trainer.global_step}"
     for what, where in where_to.items():
         log.info("%-13s %s", what, where)

@@ -73,7 +73,10 @@ from tests.helpers import ROOT, call
         ),
         ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: allowed: at least 1, or -1: no end"),
         ("data.root=2024", "data.root=2024: allowed: text"),
-        ("monitor=5", "monitor=5: allowed: text"),
+        (
+            "monitor=metrics/fid",
+            "monitor=metrics/fid: allowed: a figure's plain name, such as fid, or validation/loss_generator",
+        ),
         ("trainer.min_steps=abc", "trainer.min_steps=abc: allowed: a whole number of at least 1"),
         ("trainer.min_epochs=-5", "trainer.min_epochs=-5: allowed: a whole number of at least 1"),
         ("trainer.limit_val_batches=x", "trainer.limit_val_batches=x: allowed: how many, or a share from 0.0 to 1.0"),
@@ -180,6 +183,7 @@ def test_possible_values_pass(lr: float, batch_size: int, seed: int) -> None:
     ("argument", "line"),
     [
         ("trainer.max_step=1", "trainer.max_step=1: no such key; trainer has max_steps"),
+        ("callbacks.mine._target_=a.B", "callbacks.mine: no such key; callbacks has progress_bar, "),
         ("colour=red", "colour=red: no such key; the top has seed, k, compile, cuda_graphs"),
         ("model=unheard", "model=unheard: no such choice; allowed: goodfellow2014, mlp, mlp_1d"),
         (

@@ -104,6 +104,14 @@ def test_one_learning_rate_or_two() -> None:
     assert (one.gan.generator_optimizer.lr, one.gan.discriminator_optimizer.lr) == (0.01, 0.001)
 
 
+@pytest.mark.parametrize(
+    ("monitor", "mode"), [("parzen_ll", "max"), ("fid", "min"), ("validation/loss_generator", "min")]
+)
+def test_the_monitored_figure_tells_which_is_best(monitor: str, mode: str) -> None:
+    assert config.compose("train", [f"monitor={monitor}"]).callbacks.checkpoints.mode == mode
+    assert config.compose("train", [f"monitor={monitor}", "monitor_mode=max"]).callbacks.checkpoints.mode == "max"
+
+
 @pytest.mark.parametrize("experiment", [p.stem for p in CHOICES if p.parts[0] == "experiment"])
 def test_one_learning_rate_sets_both_in_every_experiment(experiment: str) -> None:
     rate = config.compose("train", [f"experiment={experiment}"]).optimizer.lr

@@ -259,3 +259,40 @@ def test_a_run_without_bar_and_checkpoints(
     assert not list(run.rglob("*.ckpt"))
     assert ".ckpt" not in caplog.text
     assert "12/12" not in capsys.readouterr().out
+
+
+STOPPER = "_target_: pytorch_lightning.callbacks.EarlyStopping, mode: max, patience: 1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            (f"+callbacks.early={{{STOPPER}, monitor: parzen_sigma, stopping_threshold: 0}}",),
+            r"a callback at step 5 of 12",
+        ),
+        (("trainer.max_time=00:00:00:01", "trainer.max_steps=100000"), r"trainer.max_time at step \d+ of 100000"),
+    ],
+)
+def test_a_run_that_ends_early_says_so(
+    tmp_path: Path, overrides: tuple[str, ...], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run = helpers.run(tmp_path / "run", *overrides)
+    assert re.search(f"Ended by {words}", caplog.text)
+    assert (run / "metrics.json").exists()
+
+
+def test_what_is_no_callback_or_watches_for_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^callbacks.odd._target_=builtins.dict: no Lightning callback$"):
+        helpers.run(tmp_path / "odd", "+callbacks.odd._target_=builtins.dict")
+    with pytest.raises(InputError, match=r"^trainer: Early stopping conditioned on metric `fidd`"):
+        helpers.run(tmp_path / "early", f"+callbacks.early={{{STOPPER}, monitor: fidd}}")
+
+
+def test_figures_as_csv_over_a_resume(tmp_path: Path) -> None:
+    run = helpers.run(tmp_path / "run", "logger=csv", "optimizer/scheduler=constant")
+    resume(run, "trainer.max_steps=14")
+    first, second = ((run / "csv" / f"version_{n}" / "metrics.csv").read_text().splitlines() for n in (0, 1))
+    assert "metrics/parzen_ll" in first[0]
+    assert "loss/discriminator" in second[0]

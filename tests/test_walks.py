@@ -3,12 +3,21 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from tests.helpers import ROOT, SMALL, call
 
 FENCED = r"```{language}\n(.*?)```"
+
+
+def test_a_checkpoint_gives_the_gan(run: Path) -> None:
+    walk = re.search(FENCED.format(language="python"), (ROOT / "README.md").read_text(), re.DOTALL)
+    assert walk
+    names: dict[str, Any] = {}
+    exec(re.sub(r'"outputs/.*"', f'"{run}/checkpoints/last.ckpt"', walk[1]), names)
+    assert names["images"].shape == (64, 1, 28, 28)
 
 
 def test_a_loss_is_a_class_and_a_file(tmp_path: Path) -> None:

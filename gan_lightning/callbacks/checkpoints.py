@@ -101,8 +101,11 @@ class Checkpoints(ModelCheckpoint):
         there = self.monitor in trainer.callback_metrics or self.best_model_path
         if trainer.is_global_zero and not (there or self.missed):
             self.missed = True
-            allowed = ", ".join(sorted(trainer.callback_metrics)) or "none, without a validation"
-            log.warning("monitor=%s: not measured, so none is kept as the best; allowed: %s", self.monitor, allowed)
+            if there_are := ", ".join(sorted(trainer.callback_metrics)):
+                why = f"monitor={self.monitor}: not measured; allowed: {there_are}"
+            else:
+                why = "no validation within the run (trainer.val_check_interval, trainer.limit_val_batches)"
+            log.warning("No checkpoint is kept as the best: %s", why)
 
     def save_newest(self, trainer: Trainer) -> None:
         """Write ``last.ckpt``; every rank takes part."""

@@ -140,6 +140,9 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches, each of the minibatches of ``steps_per_batch`` training steps."""
+        wanted = getattr(self.trainer and self.trainer.lightning_module, "minibatches_per_step", None)
+        if wanted not in (None, self.minibatches_per_step):
+            raise InputError(f"minibatches_per_step={self.minibatches_per_step}: allowed: the GAN's, {wanted}")
         sampler = ShuffledBatches(
             size=len(self.train),
             batch_size=self.batch_size * self.minibatches_per_step,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from PIL import Image
+from pytorch_lightning import Trainer
 from torchvision.datasets import MNIST, FakeData
 from torchvision.transforms import Resize
 
@@ -17,7 +18,7 @@ from gan_lightning.config import compose
 from gan_lightning.data.datamodule import ImageDataModule, alone
 from gan_lightning.data.images import InMemoryImages
 from gan_lightning.errors import InputError
-from tests.helpers import ROOT, same
+from tests.helpers import ROOT, same, tiny_gan
 
 
 def test_split_is_the_papers(mnist: ImageDataModule) -> None:
@@ -159,6 +160,13 @@ def test_a_damaged_archive_is_not_taken(tmp_path: Path, monkeypatch: pytest.Monk
         ImageDataModule(dataset=MNIST, root=str(tmp_path), batch_size=64, val_size=10_000, seed=0).prepare_data()
 
 
+def test_minibatches_are_as_many_as_the_gan_takes() -> None:
+    data = ImageDataModule(dataset=MNIST, root=str(ROOT / "data"), batch_size=9, val_size=10, seed=0)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
+    with pytest.raises(InputError, match=r"^minibatches_per_step=1: allowed: the GAN's, 2$"):
+        trainer.fit(tiny_gan(k=2), data)
+
+
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     def dataset(root: str, train: bool, download: bool) -> Any:
         return FakeData(size=20, image_size=(1, 4, 4))
@@ -198,9 +206,11 @@ def test_a_folder_is_streamed_as_if_it_were_held(tmp_path: Path, num_workers: in
 
 def test_training_images_live_on_the_accelerator(mnist: ImageDataModule) -> None:
     strategy = SimpleNamespace(root_device=torch.device("meta"))
+    ranks = {"global_rank": 0, "world_size": 1}
+    trainer: Any = SimpleNamespace(strategy=strategy, global_step=0, lightning_module=tiny_gan(), **ranks)
     for device, where in (("auto", "meta"), ("cpu", "cpu")):
         data = ImageDataModule(dataset=MNIST, root=mnist.root, batch_size=64, val_size=10_000, seed=0, device=device)
-        data.trainer = SimpleNamespace(strategy=strategy, global_step=0, global_rank=0, world_size=1)  # type: ignore[assignment]
+        data.trainer = trainer
         data.setup()
         images, _ = next(iter(data.train_dataloader()))
         assert images.device.type == where
