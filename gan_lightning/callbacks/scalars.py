@@ -49,8 +49,8 @@ class Scalars(Callback):
         figures = {
             "loss/discriminator": outputs["loss/discriminator"],
             "loss/generator": outputs["loss/generator"],
-            "probability/real": outputs["logits/real"].sigmoid().mean(),
-            "probability/fake": outputs["logits/fake"].sigmoid().mean(),
+            "probability/real": outputs["logits/real"].float().sigmoid().mean(),
+            "probability/fake": outputs["logits/fake"].float().sigmoid().mean(),
         }
         figures = {name: value.item() for name, value in figures.items()}  # waits for the device
         if not self.warned and not all(map(math.isfinite, figures.values())):

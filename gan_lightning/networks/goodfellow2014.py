@@ -96,4 +96,4 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) in [-1, 1] to logits (N, 1)."""
-        return self.layers((images + 1) / 2).float()  # the paper's images are in [0, 1]; a mean of logits is not bf16
+        return self.layers((images + 1) / 2)  # the paper's images are in [0, 1]

@@ -67,4 +67,4 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) to logits (N, 1); the sigmoid of a logit is D(x), the chance of being real."""
-        return self.layers(images).float()  # from bf16, so that a mean over them is not rounded to it
+        return self.layers(images)
