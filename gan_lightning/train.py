@@ -125,7 +125,8 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         with weights_of(config.checkpoint):
             trainer.fit(gan, data, ckpt_path=config.checkpoint)
     except (MisconfigurationException, RuntimeError) as error:
-        if type(error) is RuntimeError and not str(error).startswith("Early stopping conditioned on metric"):
+        known = isinstance(error, MisconfigurationException) or str(error).startswith("Early stopping conditioned on")
+        if not known:
             raise
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
     except Interrupted as stop:

@@ -290,6 +290,15 @@ def test_what_is_no_callback_or_watches_for_what_is_not_there_is_refused(tmp_pat
         helpers.run(tmp_path / "early", f"+callbacks.early={{{STOPPER}, monitor: fidd}}")
 
 
+def test_a_fault_in_ones_own_part_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object) -> None:
+        raise NotImplementedError("of one's own")
+
+    monkeypatch.setattr("gan_lightning.callbacks.scalars.Scalars.on_train_start", faulty)
+    with pytest.raises(NotImplementedError):
+        helpers.run(tmp_path / "run")
+
+
 def test_figures_as_csv_over_a_resume(tmp_path: Path) -> None:
     run = helpers.run(tmp_path / "run", "logger=csv", "optimizer/scheduler=constant")
     resume(run, "trainer.max_steps=14")
