@@ -25,10 +25,10 @@ from benchmarks.machine import DEVICE, processor, seconds
 from gan_lightning import config
 from gan_lightning.data.images import normalise
 from gan_lightning.metrics.parzen import ParzenWindow
-from gan_lightning.overhead import keep_freed_memory, look_for_gpus_once, skip_empty_hooks
+from gan_lightning.overhead import has_compiler, keep_freed_memory, look_for_gpus_once, skip_empty_hooks
 from gan_lightning.sampling import draw, show
 from gan_lightning.scoring import BATCH, normalised, score
-from gan_lightning.train import has_compiler, quiet
+from gan_lightning.train import quiet
 
 Contest = Mapping[str, Callable[[], float]]
 Round = Callable[[], Mapping[str, float]]

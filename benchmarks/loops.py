@@ -31,8 +31,8 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
 from gan_lightning.networks.linear import Linear
 from gan_lightning.optimizers import Adam
-from gan_lightning.overhead import steps_per_batch
-from gan_lightning.train import BY_THE_GAN, compile_networks, make_callbacks, make_logger
+from gan_lightning.overhead import compile_networks, steps_per_batch
+from gan_lightning.train import BY_THE_GAN, make_callbacks, make_logger
 
 Product = tuple[Tensor, Tensor]
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}

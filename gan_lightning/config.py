@@ -88,6 +88,11 @@ def multiplies_in_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported()
 
 
+def rates_end_with_the_run(config: DictConfig) -> bool:
+    """Tell whether the learning rates fall over the whole run, so that it cannot be made longer."""
+    return OmegaConf.select(config, "optimizer.scheduler.flat") is not None
+
+
 def leave_out_featureless(config: DictConfig) -> None:
     """Put null in the place of metrics that work on features where the data set has none."""
     for name, metric in (config.metrics or {}).items():

@@ -32,7 +32,7 @@ from omegaconf.errors import (
 from gan_lightning import sweep
 from gan_lightning.config import CONF, choose_length, leave_out_unchosen, register_resolvers
 from gan_lightning.errors import InputError
-from gan_lightning.rules import check, refuse_missing
+from gan_lightning.rules import PARTS, check, refuse_missing
 
 THRESHOLD = gc.get_threshold()
 
@@ -160,7 +160,7 @@ def one_line(error: Exception) -> str:
         parent, _, name = str(cause.full_key).rpartition(".")
         keys = [str(key) for key in cause.parent_node if key not in ("_target_", "_partial_", "hydra")]
         close = difflib.get_close_matches(name, keys, n=3) or keys
-        one_more = "; a new one has a + before it" if parent.startswith(("callbacks", "metrics")) else ""
+        one_more = "; a new one has a + before it" if parent.partition(".")[0] in PARTS else ""
         return f"{typed}: no such key; {parent or 'the top'} has {', '.join(close) or 'none'}{one_more}"
     if isinstance(error, OverrideParseException):
         quotes = ", with quotes around a value of other signs than letters, digits and ._/-: \"key='value'\""

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
@@ -12,6 +13,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.trainer import call
 
+from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
 AT_ONCE = 10  # more save next to nothing
@@ -75,6 +77,23 @@ def skip_empty_hooks() -> None:
     if not hasattr(call._call_callback_hooks, "__wrapped__"):  # not yet
         call._call_callback_hooks = skipping(call._call_callback_hooks, lambda t: t.callbacks)
         call._call_lightning_module_hook = skipping(call._call_lightning_module_hook, lambda t: [t.lightning_module])
+
+
+def compile_networks(gan: GAN) -> None:
+    """Put both networks through ``torch.compile``, in place, so that weights keep their names.
+
+    Raises:
+        InputError: If there is no C++ compiler, which a CPU needs for that.
+    """
+    if not torch.accelerator.is_available() and not has_compiler():
+        raise InputError("compile=true: needs a C++ compiler, such as g++, and this machine has none")
+    for network in (gan.generator, gan.discriminator):
+        network.compile(dynamic=False)
+
+
+def has_compiler() -> bool:
+    """Look for a C++ compiler."""
+    return any(name and shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "cl"))
 
 
 def keep_freed_memory(keep: bool = True) -> None:

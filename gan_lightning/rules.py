@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from gan_lightning.config import as_typed, leaves, plain
+from gan_lightning.config import as_typed, leaves, plain, rates_end_with_the_run
 from gan_lightning.errors import InputError
 
 Rule = tuple[Callable[[Any], bool], str]  # a test of a value, and what passes it, in words
@@ -37,12 +37,8 @@ def is_whole(value: Any) -> bool:
 
 TEXT: Rule = (lambda value: isinstance(value, str), "text")
 COUNT: Rule = (lambda value: is_whole(value) and value >= 1, "a whole number of at least 1")
-BATCHES: Rule = (
-    lambda value: (is_whole(value) and value >= 0) or (is_number(value) and 0 <= value <= 1),
-    "how many, or a share from 0.0 to 1.0",
-)
 
-PARTS = ("callbacks.", "metrics.")  # may be a user's, which the rules for a last part do not know
+PARTS = ("callbacks", "metrics")  # groups that take parts of a user's, which the rules for a last part do not know
 
 RULES: dict[str, Rule] = {  # by a key or its last part
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
@@ -72,7 +68,10 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "k": number(1),
     "latent_dim": number(1),
     "latent_scale": number(0),
-    "limit_val_batches": BATCHES,
+    "limit_val_batches": (
+        lambda value: (is_whole(value) and value >= 0) or (is_number(value) and 0 <= value <= 1),
+        "how many, or a share from 0.0 to 1.0",
+    ),
     "limit_train_batches": (lambda value: is_number(value) and value > 0, "above 0"),
     "log_every_n_steps": number(1),
     "lr": number(0),
@@ -149,7 +148,7 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
             wrong_shape(key, value, was)
             or wrong_length(key, now, was)
             or (key != "trainer.devices" and wrong_type(value, was.get(key)))
-            or (value is not None and (key in was or not key.startswith(PARTS)) and breaks_rule(key, value))
+            or (value is not None and (key in was or key.partition(".")[0] not in PARTS) and breaks_rule(key, value))
         )
         if words:
             raise InputError(f"{key}={as_typed(value)}: allowed: {words}")
@@ -157,7 +156,7 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
         refuse_repeated(config, defaults)
         refuse_unused(config, defaults)
     endless = "gan" in config and config.trainer.max_steps == -1 and (config.trainer.max_epochs or -1) == -1
-    if endless and OmegaConf.select(config, "optimizer.scheduler.flat") is not None:
+    if endless and rates_end_with_the_run(config):
         name = "epochs" if config.trainer.max_epochs == -1 else "steps"
         raise InputError(f"trainer.max_{name}=-1: allowed: at least 1: the learning rates fall over the whole run")
     checkpoint = config.get("checkpoint")
@@ -189,7 +188,7 @@ def refuse_unknown(config: DictConfig, defaults: DictConfig) -> None:
             raise InputError(f"+{group}{key}={as_typed(given[key])}: no such key; allowed: {allowed}")
     for key in map(str, defaults.keys() - config.keys()):
         raise InputError(f"~{key}: nothing can be left out; allowed: {key}=VALUE")
-    for group in ("callbacks", "metrics"):
+    for group in PARTS:
         given, known = (c.get(group) or {} for c in (config, defaults))
         for name in map(str, given.keys() - known.keys()):
             part = given[name]

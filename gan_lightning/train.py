@@ -1,9 +1,7 @@
 """Train: ``python -m gan_lightning.train [group=choice] [key=value] [-m]``."""
 
 import logging
-import os
 import shlex
-import shutil
 import signal
 import sys
 import warnings
@@ -21,6 +19,7 @@ from gan_lightning.config import (
     leaves,
     make_metrics,
     plain,
+    rates_end_with_the_run,
     run_of,
 )
 from gan_lightning.doors import door
@@ -125,8 +124,7 @@ def train(config: DictConfig, run: Path, overrides: list[str], step: int) -> Non
         with weights_of(config.checkpoint):
             trainer.fit(gan, data, ckpt_path=config.checkpoint)
     except (MisconfigurationException, RuntimeError) as error:
-        known = isinstance(error, MisconfigurationException) or str(error).startswith("Early stopping conditioned on")
-        if not known:
+        if not (isinstance(error, MisconfigurationException) or str(error).startswith("Early stopping conditioned on")):
             raise
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
     except Interrupted as stop:
@@ -169,31 +167,14 @@ def build(config: DictConfig) -> "GAN":
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"optimizer.{name}: {error}") from error
     if config.compile:
+        from gan_lightning.overhead import compile_networks
+
         compile_networks(gan)
     if config.cuda_graphs:
         from gan_lightning.cuda_graphs import graph_steps
 
         graph_steps(gan)
     return gan
-
-
-def compile_networks(gan: "GAN") -> None:
-    """Put both networks through ``torch.compile``, in place, so that weights keep their names.
-
-    Raises:
-        InputError: If there is no C++ compiler, which a CPU needs for that.
-    """
-    import torch
-
-    if not torch.accelerator.is_available() and not has_compiler():
-        raise InputError("compile=true: needs a C++ compiler, such as g++, and this machine has none")
-    for network in (gan.generator, gan.discriminator):
-        network.compile(dynamic=False)
-
-
-def has_compiler() -> bool:
-    """Look for a C++ compiler."""
-    return any(name and shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "cl"))
 
 
 def make_logger(config: DictConfig, run: Path, step: int) -> Any:
@@ -293,7 +274,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
     if checkpoint.exists():
         sample = "python -m gan_lightning.sample"
         where_to["more samples"] = f"{sample} {argument} num_images=64 out=samples.png"
-        if OmegaConf.select(config, "optimizer.scheduler.flat") is None:  # no schedule ends with the run
+        if not rates_end_with_the_run(config):
             where_to["go on"] = f"{go_on(run)} trainer.max_steps={2 * trainer.global_step}"
     for what, where in where_to.items():
         log.info("%-13s %s", what, where)

@@ -8,9 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gan_lightning"
 DOORS = {"train", "evaluate", "sample", "export", "classifier"}
 CONFIGURATION = {"config", "rules", "doors", "checkpoint", "sweep"}
+PARTS = {"losses", "penalties", "latents"}
 KNOW_HYDRA = DOORS | CONFIGURATION
 MODULES = {str(p.relative_to(PACKAGE).with_suffix("")).replace("/", "."): p for p in PACKAGE.rglob("*.py")}
-PARTS = {"losses", "penalties", "latents"}
 MODULES = {name: path for name, path in MODULES.items() if not name.endswith("__init__")}
 
 
