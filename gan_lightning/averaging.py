@@ -9,14 +9,16 @@ from torch import Tensor, nn
 class ExponentialAverage(nn.Module):
     """A network whose weights and buffers follow another's, forgetting half of the past every ``half_life`` steps.
 
-    At the start, when there is little past, the half-life is ``ramp`` of the steps gone (Karras et al., 2020).
+    At the start, when there is little past, the half-life is ``ramp`` of the steps gone, as in StyleGAN2-ADA
+    (Karras et al., Training Generative Adversarial Networks with Limited Data, 2020).
 
     Args:
         network: The one to follow.
         half_life: In steps.
         ramp: Bound on the half-life, as a share of the steps gone.
         latent_scale: What the noise is multiplied by. Averaged weights give images that vary less than the data, which
-            noise above 1 makes up for: the truncation trick (Brock et al., 2019), the other way round.
+            noise above 1 makes up for: the truncation trick of BigGAN (Brock et al., Large Scale GAN Training for High
+            Fidelity Natural Image Synthesis, 2019), the other way round.
         every_n_steps: Between two updates; the half-life stays what it is.
     """
 

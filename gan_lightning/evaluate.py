@@ -32,7 +32,7 @@ def main(config: DictConfig) -> None:
         num_images=config.num_images,
         seed=config.seed,
     )
-    print(table(figures | (run["reference"] or {})))
+    print(table(figures, run["reference"], config.num_images))
     if config.out:
         Path(config.out).absolute().parent.mkdir(parents=True, exist_ok=True)
         save(flatten(figures) | {"seed": config.seed}, Path(config.out))

@@ -19,7 +19,7 @@ def grid(pixels: Tensor, columns: int | None = None) -> Tensor:
 
 
 def beside_nearest(pixels: Tensor, train: Iterable[Tensor], pairs: int = 4) -> Tensor:
-    """Draw each image with, on its right, the training image nearest to it (the paper's Figure 2).
+    """Draw each image with, close on its right, the training image nearest to it (the paper's Figure 2).
 
     Args:
         pixels: Generated images (N, C, H, W), uint8.
@@ -27,7 +27,7 @@ def beside_nearest(pixels: Tensor, train: Iterable[Tensor], pairs: int = 4) -> T
         pairs: In a row.
 
     Returns:
-        A picture (3, H', W'), uint8.
+        A picture (3, H', W'), uint8, with white lines between the pairs.
     """
     images = pixels.flatten(1).float()
     best = torch.full((len(pixels),), torch.inf, device=pixels.device)
@@ -37,7 +37,7 @@ def beside_nearest(pixels: Tensor, train: Iterable[Tensor], pairs: int = 4) -> T
         closer = squares < best
         best[closer] = squares[closer]
         nearest[closer] = part.to(pixels.device)[which[closer]]
-    return grid(torch.stack([pixels, nearest], 1).flatten(0, 1), 2 * pairs)
+    return make_grid(torch.cat([pixels, nearest], 3), nrow=pairs, padding=2, pad_value=255)
 
 
 def save(pixels: Tensor, path: Path | str, scale: int = 1) -> None:

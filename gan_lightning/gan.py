@@ -99,7 +99,7 @@ class GAN(LightningModule):
         for minibatches in real.chunk(self.k):
             seen, fake = self.update_discriminator(minibatches)
         if self.accumulate_grad_batches == 1:
-            # G has not moved since it made these images: the same pass through it serves its own update.
+            # The paper draws anew here. G has not moved since it made these images, so one pass serves both updates.
             fakes: Iterable[Tensor] = [fake]
         else:
             fakes = (self.sample(len(fake)) for _ in range(self.accumulate_grad_batches))
@@ -187,10 +187,10 @@ class GAN(LightningModule):
         self.log_dict(figures, logger=False, sync_dist=True, batch_size=len(batch[0]))
 
     def judge(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Give both losses, the means of D(x) and D(G(z)), and D's accuracy, by noise that is always the same."""
+        """Give both losses, mean D(x) and D(G(z)), and D's accuracy, of G itself: not of its average."""
         real, _ = batch
         reseed(self.device, self.seed, self.global_rank, batch_idx)
-        real_logits, fake_logits = self.discriminator(real), self.discriminator(self.sample(len(real)))
+        real_logits, fake_logits = (self.discriminator(x).float() for x in (real, self.sample(len(real))))
         return {
             "loss_discriminator": self.loss.discriminator(real_logits, fake_logits),
             "loss_generator": self.generator_loss(fake_logits, lambda: real_logits),

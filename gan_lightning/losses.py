@@ -31,7 +31,10 @@ class NonSaturating(Minimax):
 
 
 class Relativistic:
-    """Relativistic pairing (Jolicoeur-Martineau, 2018; Huang et al., 2024, equation 2): which of a pair is real.
+    """Relativistic pairing: which of a pair is real.
+
+    Jolicoeur-Martineau, The relativistic discriminator, 2018; in this form Huang et al., The GAN is dead; long live
+    the GAN!, 2024, equation 2.
 
     The generator's loss looks at real images too, so a step costs one more pass through the discriminator.
     """

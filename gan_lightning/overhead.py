@@ -26,7 +26,7 @@ UPDATE_HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_
 def steps_per_batch(config: Mapping[str, Any], gan: GAN, callbacks: Iterable[Callback], step: int) -> int:
     """Tell how many training steps Lightning may take for one batch, at most 10: as many as nobody looks in between.
 
-    Lightning's loop spends 0.4 ms on a batch, whatever is in it, and the article's step takes eleven. A callback with
+    Lightning's loop spends 0.4 ms on a batch, whatever is in it, and the article's step takes 10 to 17. A callback with
     hooks on batches, epochs or updates that needs fewer than every step has ``every_n_steps``; 0: it does not matter.
     Large images, and those that are read as they are needed, come a step at a time.
 

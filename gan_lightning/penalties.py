@@ -2,7 +2,8 @@
 
 Each is called with the discriminator, real and fake images (N, C, H, W), and gives a scalar. ``gamma`` may be
 changed while training runs; see :class:`gan_lightning.callbacks.schedules.Schedules`. One with ``every_n_steps`` is
-asked for in every n-th step alone, and weighs n times as much there (Karras et al., 2020, "lazy regularization").
+asked for in every n-th step alone, and weighs n times as much there: the lazy regularization of StyleGAN2 (Karras et
+al., Analyzing and Improving the Image Quality of StyleGAN, 2020).
 """
 
 from collections.abc import Callable
@@ -24,7 +25,9 @@ def squared_gradient_norm(discriminator: Discriminator, images: Tensor) -> Tenso
 
 
 class R1:
-    """γ/2 · E‖∇D(x)‖² on real images (Mescheder et al., 2018, equation 9).
+    """γ/2 · E‖∇D(x)‖² on real images.
+
+    Mescheder et al., Which Training Methods for GANs do actually Converge?, 2018, equation 9.
 
     Args:
         gamma: The weight γ.
@@ -48,7 +51,7 @@ class R2(R1):
 
 
 class R1R2(R1):
-    """Both, with one γ, as in R3GAN (Huang et al., 2024, equation 3)."""
+    """Both, with one γ, as in R3GAN (Huang et al., The GAN is dead; long live the GAN!, 2024, equation 3)."""
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """Give the penalty, a scalar."""

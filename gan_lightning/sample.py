@@ -50,7 +50,7 @@ def figures_of_the_paper(config: DictConfig, gan: "GAN", out: Path) -> None:
     from gan_lightning import figures
     from gan_lightning.checkpoint import load_data
     from gan_lightning.data.images import to_pixels
-    from gan_lightning.sampling import draw, walk
+    from gan_lightning.sampling import WALK, draw, walk
 
     if config.show == "nearest":
         data = load_data(config.checkpoint, root=config.data.root)
@@ -59,8 +59,7 @@ def figures_of_the_paper(config: DictConfig, gan: "GAN", out: Path) -> None:
         samples = torch.cat([to_pixels(images).cpu() for images in draw(gan, config.num_images, seed=config.seed)])
         picture = figures.beside_nearest(samples, data.train.parts())
     else:
-        steps = 12
-        picture = figures.grid(to_pixels(walk(gan, config.num_images, steps=steps, seed=config.seed)), steps)
+        picture = figures.grid(to_pixels(walk(gan, config.num_images, seed=config.seed)), WALK)
     figures.save(picture, out)
 
 

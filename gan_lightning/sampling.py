@@ -10,6 +10,8 @@ from gan_lightning.gan import GAN
 from gan_lightning.networks import mlp
 from gan_lightning.networks.linear import Linear
 
+WALK = 12  # images along a line
+
 
 def draw(gan: GAN, num_images: int, *, seed: int, batch_size: int = 1000) -> Iterator[Tensor]:
     """Yield batches of generated images (N, C, H, W) in [-1, 1], ``num_images`` in all.
@@ -81,7 +83,7 @@ def show(gan: GAN, z: Tensor) -> Tensor:
             module.training = training
 
 
-def walk(gan: GAN, num_lines: int, *, steps: int = 12, seed: int) -> Tensor:
+def walk(gan: GAN, num_lines: int, *, steps: int = WALK, seed: int) -> Tensor:
     """Draw images (num_lines * steps, C, H, W) in [-1, 1] along straight lines in z (the paper's Figure 3)."""
     ends = gan.latent(2 * num_lines, generator=torch.Generator().manual_seed(seed)).view(num_lines, 2, 1, -1)
     share = torch.linspace(0, 1, steps).view(1, steps, 1)

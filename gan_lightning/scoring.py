@@ -16,6 +16,7 @@ from gan_lightning.gan import GAN
 from gan_lightning.sampling import draw
 
 BATCH = 1000  # images at a time
+REFERENCE_IMAGES = 10_000  # samples that the figures under reference in conf/ are of
 
 
 @contextmanager
@@ -141,12 +142,18 @@ def save(figures: Mapping[str, float], path: Path) -> None:
     path.write_text(json.dumps(finite, indent=2) + "\n")
 
 
-def table(columns: Mapping[str, Mapping[str, float]]) -> str:
-    """Lay figures out, a row a measure and a column what was measured; those not measured are left blank."""
+def table(
+    figures: Mapping[str, Mapping[str, float]], reference: Mapping[str, Mapping[str, float]] | None, num_images: int
+) -> str:
+    """Lay figures of so many images out beside those to compare them with; those not measured are left blank."""
+    columns = {**figures, **(reference or {})}
     width = max(map(len, columns)) + 2
     names = dict.fromkeys(name for column in columns.values() for name in column)
     lines = [f"{'':24}" + "".join(f"{title:>{width}}" for title in columns)]
     for name in names:
         values = (f"{column[name]:.4g}" if name in column else "" for column in columns.values())
         lines.append(f"{name:24}" + "".join(f"{value:>{width}}" for value in values))
+    if reference and num_images != REFERENCE_IMAGES:
+        few = f"{', '.join(reference)}: {REFERENCE_IMAGES:,} samples; here {num_images:,}, for which FID is another"
+        lines.append(f"({few})")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ class SimultaneousGAN(GAN):
     """A GAN whose players step at once, each by its gradient where both stand, from one pass through both networks.
 
     So does github.com/goodfeli/adversarial. In Algorithm 1 (:class:`GAN`) the generator meets a discriminator that has
-    just been taught about the very images which it is judged by.
+    moved first.
 
     Args:
         parts: See :class:`GAN`; ``k`` and ``accumulate_grad_batches`` must be 1.

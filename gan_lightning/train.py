@@ -262,7 +262,7 @@ def report(config: DictConfig, run: Path, trainer: "Trainer", gan: "GAN", second
                 hyperparameters, {f"final/{k}": v for k, v in final.items()}, step=trainer.global_step
             )
             logger.finalize("success")
-    log.info("\n%s\n", table(figures | (values["reference"] or {})))
+    log.info("\n%s\n", table(figures, values["reference"], num_images))
     log.info("%d steps, %d images, %.0f s of training", trainer.global_step, images_seen, seconds)
     where_to: dict[str, Path | str] = {
         "run folder": shorten(run),

@@ -15,8 +15,11 @@ def test_each_image_is_drawn_beside_its_nearest() -> None:
     train = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8)
     samples = (train[[7, 30, 2]].int() + 1).clamp(max=255).to(torch.uint8)
     picture = figures.beside_nearest(samples, train.split(5), pairs=2)
-    expected = figures.grid(torch.stack([samples, train[[7, 30, 2]]], 1).flatten(0, 1), 4)
-    assert torch.equal(picture, expected)
+    assert picture.shape == (3, 14, 22)  # two pairs of 8 by 4 in a row, and lines of 2
+    assert torch.equal(picture[:, 2:6, 2:10], torch.cat([samples[0], train[7]], 2).expand(3, -1, -1))
+    assert torch.equal(picture[:, 2:6, 12:20], torch.cat([samples[1], train[30]], 2).expand(3, -1, -1))
+    assert torch.equal(picture[:, 8:12, 2:10], torch.cat([samples[2], train[2]], 2).expand(3, -1, -1))
+    assert (picture[:, :, 10:12] == 255).all()
 
 
 def test_saved_picture_is_the_pixels(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.helpers import fit, same, tiny_gan, weights
 
 
 def by_hand(gan: GAN, data: Tensor, *, clip: float | None = None) -> None:
-    """Train in place by Algorithm 1, plainly."""
+    """Train in place by Algorithm 1, plainly, but for the one set of images that G and D share where it is the last."""
     generator_optimizer = torch.optim.SGD(gan.generator.parameters(), lr=0.1)
     discriminator_optimizer = torch.optim.SGD(gan.discriminator.parameters(), lr=0.2)
     parts = gan.accumulate_grad_batches

@@ -16,5 +16,5 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
         cell.source = cell.source.replace("STEPS = 1500", "STEPS = 20")
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
     assert "'probability_fake'" in outputs[-1]["data"]["text/plain"]

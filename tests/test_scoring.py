@@ -65,7 +65,19 @@ def test_evaluate_measures_both_splits(mnist: ImageDataModule) -> None:
     flat = scoring.flatten(figures)
     assert flat["accuracy"] == figures["test"]["accuracy"]
     assert flat["val_accuracy"] == figures["validation"]["accuracy"]
-    assert "accuracy" in scoring.table(figures)
+
+
+def test_the_table_says_if_its_reference_is_of_more_images() -> None:
+    reference = {"article": {"fid": 5.0}, "paper": {"parzen_ll": 225.0}}
+    same, fewer = (scoring.table({"test": {"fid": 1.5}}, reference, n) for n in (10_000, 2_000))
+    assert [line.split() for line in same.splitlines()] == [
+        ["test", "article", "paper"],
+        ["fid", "1.5", "5"],
+        ["parzen_ll", "225"],
+    ]
+    assert fewer.splitlines()[:-1] == same.splitlines()
+    assert fewer.splitlines()[-1] == "(article, paper: 10,000 samples; here 2,000, for which FID is another)"
+    assert scoring.table({"test": {"fid": 1.5}}, None, 2_000).splitlines()[-1].split() == ["fid", "1.5"]
 
 
 def test_figures_have_exact_products_whatever_training_has() -> None:

@@ -13,7 +13,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from gan_lightning import config
 from gan_lightning.errors import InputError
+from gan_lightning.train import make_logger
 from tests import helpers
 from tests.helpers import SMALL, assert_same_run, call, grids, last, resume, same, scalars
 
@@ -297,6 +299,13 @@ def test_a_fault_in_ones_own_part_keeps_its_traceback(tmp_path: Path, monkeypatc
     monkeypatch.setattr("gan_lightning.callbacks.scalars.Scalars.on_train_start", faulty)
     with pytest.raises(NotImplementedError):
         helpers.run(tmp_path / "run")
+
+
+def test_csv_is_written_as_it_is_logged(tmp_path: Path) -> None:
+    logger = make_logger(config.compose("train", ["logger=csv"]), tmp_path, 0)
+    logger.log_metrics({"loss": 0.5}, step=50)  # of a run that may be killed
+    (written,) = tmp_path.rglob("metrics.csv")
+    assert written.read_text().split() == ["loss,step", "0.5,50"]
 
 
 def test_figures_as_csv_over_a_resume(tmp_path: Path) -> None:

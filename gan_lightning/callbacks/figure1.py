@@ -20,7 +20,8 @@ BINS = 64
 class Figure1(Callback):
     """Draw the data's density, the generator's and D's curve at several moments: ``figure1.png``.
 
-    Below each, as in the paper, lines go from equally spaced z to where G maps them. In TensorBoard as
+    D is drawn beside the optimal one for that generator (Proposition 1), p_data / (p_data + p_g), where either density
+    is above 0. Below each, as in the paper, lines go from equally spaced z to where G maps them. In TensorBoard as
     ``figures/moments``.
 
     Args:
@@ -85,21 +86,24 @@ def plot(moments: Sequence[dict[str, Any]], data: list[float]) -> Any:
     from matplotlib.figure import Figure
 
     x = middles().tolist()
-    figure = Figure(figsize=(3.2 * max(len(moments), 1), 3.6), layout="constrained")
+    figure = Figure(figsize=(3.4 * max(len(moments), 1), 4), layout="constrained")
     axes = figure.subplots(2, max(len(moments), 1), squeeze=False, sharex=True, height_ratios=[3, 1])
-    top = 1.25 * max(data)
     for (upper, lower), moment in zip(axes.T, moments, strict=False):
+        optimal = [p / (p + q) if p + q else math.nan for p, q in zip(data, moment["density"], strict=True)]
         upper.plot(x, data, "k:", label="data")
         upper.plot(x, moment["density"], "g-", label="generator")
-        upper.set(title=f"step {moment['step']}", ylim=(0, top), yticks=[])
+        upper.set(title=f"step {moment['step']}", ylim=(0, 1.1 * max(*data, *moment["density"])))
         probability = upper.twinx()
         probability.plot(x, moment["discriminator"], "b--", label="D(x)")
-        probability.axhline(0.5, color="b", linewidth=0.3)
-        probability.set(ylim=(0, 1), yticks=[0, 0.5, 1])
+        probability.plot(x, optimal, "b-", linewidth=0.5, label="optimal D(x)")
+        probability.set(ylim=(0, 1.1), yticks=[0, 0.5, 1])
         for z, g in zip(moment["z"], moment["g"], strict=True):
             lower.annotate("", (g, 1), (z / 3**0.5, 0), arrowprops={"arrowstyle": "->", "linewidth": 0.6})
-        lower.set(ylim=(0, 1), yticks=[0, 1], yticklabels=["z", "x"], xlim=(-1, 1))
+        lower.set(ylim=(0, 1), yticks=[0, 1], yticklabels=["z / √3", "x"], xlim=(-1, 1), xlabel="x")
         if moment is moments[0]:
+            upper.set_ylabel("density")
             handles = upper.get_legend_handles_labels()[0] + probability.get_legend_handles_labels()[0]
-            upper.legend(handles=handles, loc="upper left", fontsize=7)
+            upper.legend(handles=handles, loc="upper right", fontsize=7)
+        if moment is moments[-1]:
+            probability.set_ylabel("D(x)")
     return figure

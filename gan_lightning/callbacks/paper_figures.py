@@ -28,11 +28,10 @@ class PaperFigures(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Draw, log and keep them."""
         samples = to_pixels(sampling.show(pl_module, pl_module.fixed_latents[:32]))
-        steps = 12
-        walks = to_pixels(sampling.walk(pl_module, 8, steps=steps, seed=self.seed))
+        walks = to_pixels(sampling.walk(pl_module, 8, seed=self.seed))
         for tag, name, picture in (
             ("figures/nearest", "figure2.png", figures.beside_nearest(samples, trainer.datamodule.train.parts())),
-            ("figures/walk", "figure3.png", figures.grid(walks, steps)),
+            ("figures/walk", "figure3.png", figures.grid(walks, sampling.WALK)),
         ):
             figures.save(picture, Path(trainer.default_root_dir) / name, scale=2)
             for logger in trainer.loggers:

@@ -25,7 +25,7 @@ def test_figures_2_and_3(tmp_path: Path) -> None:
     run.mkdir()
     train(config.compose("train", [*settings, callback]), run, settings, 0)
     assert {"figures/nearest", "figures/walk"} <= image_tags(run)
-    for name, size in (("figure2.png", (484, 484)), ("figure3.png", (724, 484))):
+    for name, size in (("figure2.png", (468, 484)), ("figure3.png", (724, 484))):
         with Image.open(run / name) as picture:
             assert picture.size == size
 
