@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 PACKAGE = Path(__file__).parent
@@ -106,6 +107,15 @@ def make_metrics(config: DictConfig) -> dict[str, Any]:
     return {
         name: hydra.utils.instantiate(m, _convert_="all") for name, m in (config.metrics or {}).items() if m is not None
     }
+
+
+def other_folders() -> list[str]:
+    """Give the arguments by which configs from other folders were typed for; none outside of a door."""
+    if not HydraConfig.initialized():
+        return []
+    job = HydraConfig.get()
+    folders = [f"--config-dir={s.path}" for s in job.runtime.config_sources if s.provider == "command-line"]
+    return folders + [override for override in job.overrides.hydra if override.startswith("hydra.searchpath")]
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from omegaconf.errors import (
 )
 
 from gan_lightning import sweep
-from gan_lightning.config import CONF, choose_length, leave_out_unchosen, register_resolvers
+from gan_lightning.config import CONF, choose_length, leave_out_unchosen, other_folders, register_resolvers
 from gan_lightning.errors import InputError
 from gan_lightning.rules import PARTS, check, refuse_missing
 
@@ -98,11 +98,16 @@ def import_lightning() -> None:
 
 
 def defaults(name: str) -> DictConfig:
-    """Compose, within a door, the chosen groups with no value changed."""
-    choices = HydraConfig.get().runtime.choices
-    config = hydra.compose(
-        name, [f"{group}={choice}" for group, choice in choices.items() if choice and not group.startswith("hydra/")]
-    )
+    """Compose, within a door, the chosen groups with no value changed, nor any group added."""
+    job = HydraConfig.get()
+    added = {override[1:].partition("=")[0] for override in job.overrides.task if override[0] == "+"}
+    choices = [
+        f"{group}={choice}"
+        for group, choice in job.runtime.choices.items()
+        if choice and group not in added and not group.startswith("hydra/")
+    ]
+    searched = [argument for argument in other_folders() if argument[0] != "-"]
+    config = hydra.compose(name, [*searched, *choices])
     leave_out_unchosen(config)
     return config
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from pytorch_lightning import LightningModule
@@ -170,14 +170,13 @@ class GAN(LightningModule):
             self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
         optimizer.zero_grad()
 
-    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """Make the generator's optimizer and the discriminator's, in this order, and their schedulers."""
-        optimizers = [
-            self.generator_optimizer(self.generator.parameters()),
-            self.discriminator_optimizer(self.discriminator.parameters()),
-        ]
+        players = (self.generator_optimizer, self.generator), (self.discriminator_optimizer, self.discriminator)
+        optimizers = [optimizer(network.parameters()) for optimizer, network in players]
         steps = self.trainer.estimated_stepping_batches
-        return optimizers, [self.scheduler(optimizer, steps) for optimizer in optimizers] if self.scheduler else []
+        schedulers = [self.scheduler(optimizer, steps) for optimizer in optimizers] if self.scheduler else []
+        return optimizers, [{"scheduler": scheduler, "interval": "step"} for scheduler in schedulers]
 
     # Held-out images
 

@@ -38,18 +38,20 @@ def is_whole(value: Any) -> bool:
 TEXT: Rule = (lambda value: isinstance(value, str), "text")
 COUNT: Rule = (lambda value: is_whole(value) and value >= 1, "a whole number of at least 1")
 
-PARTS = ("callbacks", "metrics")  # groups that take parts of a user's, which the rules for a last part do not know
+PARTS = ("callbacks", "metrics")  # groups that take parts of a user's under new names
+KNOWN = ("gan_lightning.", "torch.optim.", "pytorch_lightning.Trainer")  # classes whose arguments have rules
 
 RULES: dict[str, Rule] = {  # by a key or its last part
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
     "accumulate_grad_batches": number(1),
-    "base": number(1),
     "batch_norm_eps": (lambda value: is_number(value) and 0 < value < math.inf, "above 0"),
     "batch_size": number(2),  # the article's generator has BatchNorm
     "betas": (lambda value: is_number(value) and 0 <= value < 1, "at least 0 and below 1"),
-    "channels": (lambda value: value in (1, 3), "1 (grey) or 3 (colour)"),
     "checkpoint": TEXT,
     "check_val_every_n_epoch": (lambda value: False, "null: trainer.val_check_interval counts steps"),
+    "data.dataset.channels": (lambda value: value in (1, 3), "1 (grey) or 3 (colour)"),
+    "data.dataset.size": number(1),
+    "data.dataset.std": number(0),
     "data.device": one_of("auto", "cpu"),
     "device": TEXT,
     "devices": (
@@ -59,7 +61,6 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "eval_batch_size": COUNT,
     "every": number(1),
     "every_n_steps": number(1),
-    "flat": number(0, 1),
     "gradient_clip_algorithm": one_of("norm", "value"),
     "gradient_clip_val": number(0),
     "gamma": number(0),
@@ -97,7 +98,9 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "num_nodes": number(1),
     "num_real": number(1),
     "num_validation": number(1),
+    "optimizer.scheduler.base": number(1),
     "optimizer.scheduler.end": number(0, 1),
+    "optimizer.scheduler.flat": number(0, 1),
     "out": TEXT,
     "overfit_batches": (lambda value: value == 0, "0; a larger data.val_size trains on fewer images"),
     "ramp": number(1e-6),
@@ -106,8 +109,6 @@ RULES: dict[str, Rule] = {  # by a key or its last part
     "root": TEXT,
     "show": one_of("samples", "nearest", "walk"),
     "seed": number(0, 2**32 - 1),
-    "size": number(1),
-    "std": number(0),
     "strategy": one_of("auto", "ddp"),
     "subset_size": number(1),
     "subsets": number(1),
@@ -148,7 +149,7 @@ def check(config: DictConfig, defaults: DictConfig) -> None:
             wrong_shape(key, value, was)
             or wrong_length(key, now, was)
             or (key != "trainer.devices" and wrong_type(value, was.get(key)))
-            or (value is not None and (key in was or key.partition(".")[0] not in PARTS) and breaks_rule(key, value))
+            or (value is not None and has_rules(key, now, was) and breaks_rule(key, value))
         )
         if words:
             raise InputError(f"{key}={as_typed(value)}: allowed: {words}")
@@ -276,6 +277,15 @@ def wrong_type(value: Any, default: Any) -> str | None:
     if isinstance(default, float):
         return None if is_number(value) else f"a number, such as {default}"
     return None
+
+
+def has_rules(key: str, now: dict[str, Any], was: dict[str, Any]) -> bool:
+    """Tell whether rules apply to a key: not to what a user has added, nor to the arguments of other classes."""
+    if key not in was and key.partition(".")[0] in PARTS:
+        return False
+    parts = key.split(".")
+    targets = (now.get(".".join([*parts[:i], "_target_"])) for i in range(len(parts) - 1, 0, -1))
+    return str(next(filter(None, targets), KNOWN[0])).startswith(KNOWN)
 
 
 def breaks_rule(key: str, value: Any) -> str | None:

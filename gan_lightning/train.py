@@ -1,5 +1,6 @@
 """Train: ``python -m gan_lightning.train [group=choice] [key=value] [-m]``."""
 
+import inspect
 import logging
 import shlex
 import signal
@@ -18,6 +19,7 @@ from gan_lightning.config import (
     leave_out_featureless,
     leaves,
     make_metrics,
+    other_folders,
     plain,
     rates_end_with_the_run,
     run_of,
@@ -39,7 +41,7 @@ BY_THE_GAN = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_alg
 
 def resumed(arguments: list[str]) -> list[str]:
     """Add a checkpoint's overrides to the command line's, if it names one."""
-    if not any(a.startswith("checkpoint=") and a != "checkpoint=null" for a in arguments):
+    if not any(a.lstrip("+").startswith("checkpoint=") and a != "checkpoint=null" for a in arguments):
         return arguments
     from gan_lightning.checkpoint import resume
 
@@ -163,7 +165,10 @@ def build(config: DictConfig) -> "GAN":
     gan: GAN = instantiate(config.gan, _convert_="all")
     for name in ("generator", "discriminator"):
         try:
-            getattr(gan, f"{name}_optimizer")(getattr(gan, name).parameters())
+            optimizer = getattr(gan, f"{name}_optimizer")(getattr(gan, name).parameters())
+            closure = inspect.signature(optimizer.step).parameters.get("closure")
+            if closure and closure.default is inspect.Parameter.empty:
+                raise ValueError(f"{type(optimizer).__name__} computes losses anew within a step; allowed: others")
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"optimizer.{name}: {error}") from error
     if config.compile:
@@ -214,7 +219,8 @@ def tell_if_early(config: DictConfig, trainer: "Trainer", timer: "Timer") -> Non
 
 def go_on(run: Path) -> str:
     """Give the command that resumes a run."""
-    return f"python -m gan_lightning.train {as_argument('checkpoint', shorten(run) / 'checkpoints' / 'last.ckpt')}"
+    checkpoint = as_argument("checkpoint", shorten(run) / "checkpoints" / "last.ckpt")
+    return shlex.join(["python", "-m", "gan_lightning.train", *other_folders()]) + f" {checkpoint}"
 
 
 def shorten(path: Path) -> Path:

@@ -68,6 +68,11 @@ def call(*arguments: str, cwd: Path, timeout: float = 300, **environment: str) -
     )
 
 
+def lbfgs(parameters: Any, **_: Any) -> torch.optim.LBFGS:
+    """Make an optimizer that needs a closure."""
+    return torch.optim.LBFGS(parameters)
+
+
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Read a run's scalars, as TensorBoard shows them: (step, value) by tag."""
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})

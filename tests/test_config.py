@@ -1,5 +1,6 @@
 """What is refused, and that it is told in one line."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from gan_lightning import config, rules
 from gan_lightning.errors import InputError
-from tests.helpers import ROOT, call
+from tests.helpers import ROOT, SMALL, call
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,34 @@ def test_possible_values_pass(lr: float, batch_size: int, seed: int) -> None:
     ):
         assert rules.wrong_type(value, default) is None
         assert rules.breaks_rule(key, value) is None
+
+
+def test_rules_are_not_for_the_arguments_of_other_classes() -> None:
+    ours = ["+model.discriminator.momentum=5"]
+    with pytest.raises(InputError, match=r"discriminator\.momentum=5: allowed: at least 0 and at most 1"):
+        rules.check(config.compose("train", ours), config.compose("train"))
+    own = ["model.discriminator._target_=mine.Net", *ours, "model.discriminator.widths=[0]"]
+    rules.check(config.compose("train", own), config.compose("train"))
+    rules.check(config.compose("train", ["+model.discriminator.channels=8"]), config.compose("train"))
+    folder = ["data=folder", "data.root=x", "data.dataset.size=8"]
+    given, chosen = (config.compose("train", [*folder, f"data.dataset.channels={n}"]) for n in (8, 3))
+    with pytest.raises(InputError, match=r"dataset\.channels=8: allowed: 1"):
+        rules.check(given, chosen)
+
+
+@pytest.mark.parametrize("how", ["--config-dir={}", "hydra.searchpath=[file://{}]"])
+def test_configs_from_another_folder(tmp_path: Path, how: str) -> None:
+    """In a run, in the command that goes on with it, and in a sweep."""
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "own.yaml").write_text("_target_: gan_lightning.losses.NonSaturating\n")
+    typed = [how.format(tmp_path / "mine"), *SMALL, "optimizer/scheduler=constant", "loss=own"]
+    run = call("-m", "gan_lightning.train", *typed, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    (go_on,) = re.findall(r"^go on +python (.*)$", run.stdout, re.MULTILINE)
+    more = call(*shlex.split(go_on), cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    sweep = call("-m", "gan_lightning.train", "-m", *typed, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert sweep.returncode == 0, sweep.stderr
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,7 @@ def test_schedulers_step_once_a_step() -> None:
     trainer, _ = fit(gan, steps=4)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
     assert rates == pytest.approx([0.1 / 4, 0.2 / 4])
+    assert [scheduler.interval for scheduler in trainer.lr_scheduler_configs] == ["step", "step"]  # for who monitors
 
 
 def test_noise_depends_on_where_the_run_stands_alone() -> None:

@@ -157,6 +157,10 @@ def test_a_longer_run_is_a_continuation(run: Path, tmp_path: Path) -> None:
     ("typed", "line"),
     [
         ("+optimizer.generator.eps=-1", "optimizer.generator: Invalid epsilon value: -1"),
+        (
+            "optimizer.generator._target_=tests.helpers.lbfgs",
+            "optimizer.generator: LBFGS computes losses anew within a step; allowed: others",
+        ),
         ("optimizer.discriminator._target_=torch.optim.SGD", "optimizer.discriminator: SGD.* unexpected .*'betas'"),
     ],
 )

@@ -107,14 +107,18 @@ class ImageDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fetch the data set unless it is there; runs in one process of a run, while other runs wait."""
+        kind = getattr(self.dataset, "func", self.dataset)
         for train in (True, False):
             try:
                 with alone(self.root), redirect_stdout(StringIO()):
                     self.dataset(self.root, train=train, download=True)
+            except FileNotFoundError as error:
+                raise InputError(f"data.root={self.root}: {error}") from error
             except (RuntimeError, OSError) as error:
-                name = getattr(self.dataset, "func", self.dataset).__name__
+                if isinstance(error, RuntimeError) and not kind.__module__.startswith("torchvision."):
+                    raise  # a fault in a data set of one's own
                 raise InputError(
-                    f"data.root={self.root}: {name} is not there and could not be downloaded: {error}".strip()
+                    f"data.root={self.root}: {kind.__name__} is not there and could not be downloaded: {error}".strip()
                 ) from error
 
     def setup(self, stage: str | None = None) -> None:
@@ -154,10 +158,11 @@ class ImageDataModule(LightningDataModule):
         )
         if len(sampler) == 0:
             times = self.minibatches_per_step * sampler.world_size
+            most = max(len(self.train) // times, 2)
             raise InputError(
                 f"data.batch_size={self.batch_size}: a step takes {times} minibatches on all devices, and "
                 f"data.val_size={self.val_size} leaves {len(self.train)} training images; allowed: at most "
-                f"{len(self.train) // times}, or fewer images for validation"
+                f"{most}, and {times * most} training images or more"
             )
         workers = 0 if self.in_memory else self.num_workers
         return DataLoader(
@@ -174,6 +179,8 @@ class ImageDataModule(LightningDataModule):
 
     def _in_order(self, images: InMemoryImages) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if len(images) < world_size:
+            raise InputError(f"{len(images)} images to validate (data.val_size) or test; allowed: {world_size} or more")
         number = math.ceil(len(images) / (world_size * self.eval_batch_size))  # the same on all ranks, as DDP needs
         batches = torch.arange(rank, len(images), world_size).tensor_split(number)
         return DataLoader(images, sampler=batches, batch_size=None)

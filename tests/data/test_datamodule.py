@@ -151,6 +151,21 @@ def test_absent_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
         data.prepare_data()
 
 
+def test_a_fault_in_a_data_set_of_ones_own_is_its_own(tmp_path: Path) -> None:
+    def faulty(root: str, train: bool, download: bool) -> Any:
+        raise RuntimeError("of one's own")
+
+    with pytest.raises(RuntimeError, match=r"^of one's own$"):
+        ImageDataModule(dataset=faulty, root=str(tmp_path), batch_size=2, val_size=1, seed=0).prepare_data()
+
+
+def test_a_folder_without_classes_is_one_clear_line(tmp_path: Path) -> None:
+    data = instantiate(compose("train", ["data=folder", f"data.root={tmp_path}"]).data, _convert_="all")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(InputError, match=rf"^data.root={tmp_path}: Couldn't find any class folder in"):
+        data.prepare_data()
+
+
 def test_a_damaged_archive_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
     raw = tmp_path / "MNIST" / "raw"
@@ -175,6 +190,15 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
     data.setup()
     with pytest.raises(InputError, match=r"data.batch_size=9: .* data.val_size=10 leaves 10 .* at most 5"):
         data.train_dataloader()
+
+
+def test_there_is_an_image_for_each_device() -> None:
+    data = ImageDataModule(dataset=MNIST, root=str(ROOT / "data"), batch_size=9, val_size=1, seed=0)
+    data.setup()
+    data.trainer = SimpleNamespace(global_rank=0, world_size=2)  # type: ignore[assignment]
+    with pytest.raises(InputError, match=r"^1 images to validate \(data.val_size\) or test; allowed: 2 or more"):
+        data.val_dataloader()
+    assert len(data.test_dataloader()) == 5
 
 
 def folder(root: Path) -> Path:
