@@ -101,7 +101,7 @@ def resume(arguments: list[str]) -> list[str]:
 
     Of two overrides of one key the present one is kept, and a present length of training replaces the former.
     """
-    path = next(a.partition("=")[2] for a in arguments if a.lstrip("+").startswith("checkpoint="))
+    path = next(a.partition("=")[2] for a in arguments if a.startswith("checkpoint="))
     typed = {a.partition("=")[0] for a in arguments}
     if typed & {*LENGTHS}:
         typed |= {*LENGTHS}

@@ -109,13 +109,9 @@ def make_metrics(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def other_folders() -> list[str]:
-    """Give the arguments by which configs from other folders were typed for; none outside of a door."""
-    if not HydraConfig.initialized():
-        return []
-    job = HydraConfig.get()
-    folders = [f"--config-dir={s.path}" for s in job.runtime.config_sources if s.provider == "command-line"]
-    return folders + [override for override in job.overrides.hydra if override.startswith("hydra.searchpath")]
+def typed_search_path() -> list[str]:
+    """Give, within a door, the override of ``hydra.searchpath`` that was typed, if one was."""
+    return [override for override in HydraConfig.get().overrides.hydra if override.startswith("hydra.searchpath")]
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

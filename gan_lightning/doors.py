@@ -30,7 +30,7 @@ from omegaconf.errors import (
 )
 
 from gan_lightning import sweep
-from gan_lightning.config import CONF, choose_length, leave_out_unchosen, other_folders, register_resolvers
+from gan_lightning.config import CONF, choose_length, leave_out_unchosen, register_resolvers, typed_search_path
 from gan_lightning.errors import InputError
 from gan_lightning.rules import PARTS, check, refuse_missing
 
@@ -106,8 +106,7 @@ def defaults(name: str) -> DictConfig:
         for group, choice in job.runtime.choices.items()
         if choice and group not in added and not group.startswith("hydra/")
     ]
-    searched = [argument for argument in other_folders() if argument[0] != "-"]
-    config = hydra.compose(name, [*searched, *choices])
+    config = hydra.compose(name, typed_search_path() + choices)
     leave_out_unchosen(config)
     return config
 

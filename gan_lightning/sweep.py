@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.config import other_folders
+from gan_lightning.config import typed_search_path
 from gan_lightning.errors import refuse_used
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -37,7 +37,8 @@ def run_job(config: DictConfig) -> float | None:
     flags = [a for a in sys.argv[1:] if a[:1] == "-" or "=" not in a]  # and the values that stand by themselves
     flags = [a for a in flags if a not in ("-m", "--multirun") and a[:1] != "~"]
     module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
-    command = [sys.executable, "-m", module, *flags, *other_folders(), *job.overrides.task, f"hydra.run.dir='{folder}'"]
+    command = [sys.executable, "-m", module, *flags, *typed_search_path(), *job.overrides.task]
+    command.append(f"hydra.run.dir='{folder}'")
     (folder / "error.txt").unlink(missing_ok=True)  # of an earlier sweep in the same folder
     code, last_line = run(command)
     if code:

@@ -19,10 +19,10 @@ from gan_lightning.config import (
     leave_out_featureless,
     leaves,
     make_metrics,
-    other_folders,
     plain,
     rates_end_with_the_run,
     run_of,
+    typed_search_path,
 )
 from gan_lightning.doors import door
 from gan_lightning.errors import InputError, refuse_used
@@ -41,7 +41,8 @@ BY_THE_GAN = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_alg
 
 def resumed(arguments: list[str]) -> list[str]:
     """Add a checkpoint's overrides to the command line's, if it names one."""
-    if not any(a.lstrip("+").startswith("checkpoint=") and a != "checkpoint=null" for a in arguments):
+    arguments = [a[1:] if a.startswith("+checkpoint=") else a for a in arguments]
+    if not any(a.startswith("checkpoint=") and a != "checkpoint=null" for a in arguments):
         return arguments
     from gan_lightning.checkpoint import resume
 
@@ -219,8 +220,13 @@ def tell_if_early(config: DictConfig, trainer: "Trainer", timer: "Timer") -> Non
 
 def go_on(run: Path) -> str:
     """Give the command that resumes a run."""
+    folders: list[str] = []  # that the run's configs were in, besides conf/
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        folders = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
+        folders += typed_search_path()
     checkpoint = as_argument("checkpoint", shorten(run) / "checkpoints" / "last.ckpt")
-    return shlex.join(["python", "-m", "gan_lightning.train", *other_folders()]) + f" {checkpoint}"
+    return shlex.join(["python", "-m", "gan_lightning.train", *folders]) + f" {checkpoint}"
 
 
 def shorten(path: Path) -> Path:
