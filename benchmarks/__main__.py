@@ -1,7 +1,7 @@
-"""Where the time goes: ``make bench``. Writes bench.md, bench.json and bench.png into ``outputs/bench``.
+"""Benchmarks: ``make bench``. Writes bench.md and bench.json into ``outputs/bench``.
 
-What is compared takes turns within one process, so that the ratios hold when the machine's speed drifts. A ratio is
-the median of the rounds' own ratios.
+What is compared runs in turns, so that ratios hold when the machine's speed drifts. A ratio is the median of the ratios
+in each round.
 """
 
 import argparse
@@ -22,31 +22,31 @@ from torch import Tensor
 
 from benchmarks import loops
 from benchmarks.machine import DEVICE, processor, seconds
-from gan_lightning import config
-from gan_lightning.data.images import normalise
+from gan_lightning.data.images import normalize
+from gan_lightning.metrics.evaluation import EVAL_BATCH_SIZE, compute_metrics, normalized_batches
 from gan_lightning.metrics.parzen import ParzenWindow
-from gan_lightning.overhead import has_compiler, keep_freed_memory, look_for_gpus_once, skip_empty_hooks
-from gan_lightning.sampling import draw, show
-from gan_lightning.scoring import BATCH, normalised, score
-from gan_lightning.train import quiet
+from gan_lightning.perf.compile import has_compiler
+from gan_lightning.perf.malloc import keep_freed_memory, return_freed_memory
+from gan_lightning.run import build, config
+from gan_lightning.sampling import sample
 
 Contest = Mapping[str, Callable[[], float]]
 Round = Callable[[], Mapping[str, float]]
 Row = dict[str, str | float]
 
 
-def hold(
+def compare(
     title: str, contest: Contest | Round, *, base: str, rounds: int, unit: str = "images/s", reach: bool = False
 ) -> list[Row]:
-    """Let contestants take turns; give each one's median, spread, and ratio to ``base``.
+    """Measure contestants in turns; return the median, the spread and the ratio to ``base`` of each.
 
     Args:
-        title: The first column.
-        contest: What each measures, by name; or all measured at once.
-        base: Whom the ratios refer to.
-        rounds: How often all is measured.
-        unit: Of what is measured.
-        reach: Ratios tell how much of each one ``base`` reaches.
+        title: First column of the table.
+        contest: Functions that measure, by the contestant's name, or one that measures all of them.
+        base: The contestant that ratios refer to.
+        rounds: Number of turns.
+        unit: Unit of what is measured.
+        reach: Whether a ratio is the share of a contestant's value that ``base`` reaches, and not the inverse.
     """
     found_by_round = [
         contest() if callable(contest) else {name: measure() for name, measure in contest.items()}
@@ -75,14 +75,14 @@ def hold(
 
 
 def markdown(row: Row) -> str:
-    """Write a row of the table."""
+    """Return a row of the table in Markdown."""
     numbers = (f"{row[key]:,.4g}" if float(row[key]) < 1000 else f"{row[key]:,.0f}" for key in ("median", "min", "max"))
     ratio = f"{row['ratio']:.3g} ({row['ratio_min']:.3g} to {row['ratio_max']:.3g}) {row['to']}"
     return f"| {row['what']} | {row['who']} | {' | '.join(numbers)} | {row['unit']} | {ratio} |"
 
 
 def training(steps: int, batch_size: int, precision: str, *typed: str) -> Round:
-    """Pit the package against a loop by hand, the limit and, at batch 64, a textbook's script, in turns."""
+    """Compare the package with a loop by hand, the limit and, at batch 64, a textbook's script, in turns."""
     others = {
         "loop by hand": loops.by_hand(batch_size, precision),
         "matrix products alone": loops.limit(batch_size, precision),
@@ -98,25 +98,22 @@ def training(steps: int, batch_size: int, precision: str, *typed: str) -> Round:
     return play
 
 
-def races(steps: int, bf16: bool) -> dict[str, Round]:
-    """Give the contests of training by their titles."""
-    each_alone = "callbacks.sample_grid.every_n_steps=781"  # has no divisor in common with the other intervals
+def training_contests(steps: int, bf16: bool) -> dict[str, Round]:
+    """Return the contests of training by their titles."""
     return {
         "batch 64, 32-true": training(steps, 64, "32-true"),
-        "batch 64, each step a batch": training(steps, 64, "32-true", each_alone),
         **({"batch 64, bf16-mixed": training(steps, 64, "bf16-mixed")} if bf16 else {}),
         "batch 256, 32-true": training(steps, 256, "32-true"),
     }
 
 
 def parts_of_the_step(steps: int, bf16: bool) -> Round:
-    """Pit the loop by hand against itself with one thing changed, in turns."""
+    """Compare the loop by hand with itself with one thing changed, in turns."""
     hand = partial(loops.by_hand, 64)
     runs = {
         "all": hand(),
         "Adam not fused": hand(fused=False),
-        "Adam's tensors gathered once": hand(gathered=True),
-        "torch's linear layers": hand(halved=False),
+        "torch's linear layers": hand(split=False),
         "two passes through G": hand(shared=False),
         "D sees real and fake in turn": hand(joint=False),
         "gradients of D's weights in G's half": hand(frozen=False),
@@ -135,8 +132,8 @@ def parts_of_the_step(steps: int, bf16: bool) -> Round:
 
 
 def on_gpu(steps: int, batch_size: int) -> Contest:
-    """Pit what a GPU offers against the run as it is."""
-    typed = (f"data.batch_size={batch_size}", "callbacks.scoring=null", "callbacks.paper_figures=null")
+    """Compare what a GPU offers with the run as it is."""
+    typed = (f"data.batch_size={batch_size}", "callbacks.validation_metrics=null", "callbacks.paper_figures=null")
     choices = ("matmul_precision=high", "trainer.precision=bf16-mixed", "compile=true", "cuda_graphs=true")
     return {
         "Trainer.fit": partial(loops.by_trainer, steps, *typed),
@@ -145,8 +142,8 @@ def on_gpu(steps: int, batch_size: int) -> Contest:
 
 
 def data_path(batches: int) -> Contest:
-    """Pit the data module against torchvision's usual way, both up to floats in [-1, 1]."""
-    _, data = loops.build()
+    """Compare the data module with torchvision's usual way, both up to floats in [-1, 1]."""
+    _, data = loops.article()
     ours, theirs = data.train_dataloader(), loops.textbook_batches(64)
 
     def rate(loader: object, finish: Callable[[Tensor, Tensor], object], n: int) -> float:
@@ -161,8 +158,8 @@ def data_path(batches: int) -> Contest:
 
 
 def sampling() -> Contest:
-    """Pit drawing 10,000 images against the generator's matrix products."""
-    gan, _ = loops.build()
+    """Compare drawing 10,000 images with the generator's matrix products."""
+    gan, _ = loops.article()
     gan.eval()
     forward = [layer[0] for layer in loops.products(gan.generator, 1000)]
 
@@ -171,26 +168,21 @@ def sampling() -> Contest:
             for a, b in forward:
                 torch.mm(a, b)
 
-    def as_it_is() -> None:
-        for _ in range(10):
-            show(gan, gan.latent(1000, device=DEVICE))
-
     return {
-        "draw": lambda: 10_000 / seconds(lambda: [None for _ in draw(gan, 10_000, seed=0)]),
-        "the network as it is": lambda: 10_000 / seconds(as_it_is),
+        "sample": lambda: 10_000 / seconds(lambda: [None for _ in sample(gan, 10_000, seed=0)]),
         "matrix products alone": lambda: 10_000 / seconds(products),
     }
 
 
 def parzen() -> Contest:
-    """Pit the log-likelihood of 10,000 images under 10,000 windows against its matrix product."""
-    _, data = loops.build()
-    centres, real = (normalise(next(split.parts(10_000)).to(DEVICE)) for split in (data.train, data.test))
+    """Compare the log-likelihood of 10,000 images under 10,000 windows with its matrix product."""
+    _, data = loops.article()
+    centers, real = (normalize(next(split.batches(10_000)).to(DEVICE)) for split in (data.train, data.test))
     window = ParzenWindow(num_validation=1).to(DEVICE)
-    window.update(centres, real=False)
+    window.update(centers, real=False)
     window.update(real, real=True)
     window.sigma = 0.1668
-    a, b = real.flatten(1), centres.flatten(1).T
+    a, b = real.flatten(1), centers.flatten(1).T
 
     def evaluate() -> None:
         window._computed = None  # torchmetrics keeps what it computed
@@ -204,22 +196,22 @@ def parzen() -> Contest:
 
 def evaluation() -> Contest:
     """Time each figure of 10,000 images against the test set, and all of them together."""
-    gan, data = loops.build()
-    fakes = list(draw(gan, 10_000, seed=0))
-    reals = list(normalised(data.test.parts(BATCH), gan.device))
-    found = config.make_metrics(config.compose("train"))
+    gan, data = loops.article()
+    fakes = list(sample(gan, 10_000, seed=0))
+    reals = list(normalized_batches(data.test.batches(EVAL_BATCH_SIZE), gan.device))
+    found = build.metrics(config.settle(config.compose("train")))
 
     def measure(*names: str) -> float:
         work = partial(
-            score,
+            compute_metrics,
             {name: found[name] for name in names},
             fake=(images.clone() for images in fakes),  # no features are kept from the last time
             real=(images.clone() for images in reals),
-            validation=lambda n: normalise(data.val.images[:n]),
-            train=lambda: normalised(data.train.parts(BATCH), gan.device),
+            validation=lambda n: normalize(data.val.images[:n]),
+            train=lambda: normalized_batches(data.train.batches(EVAL_BATCH_SIZE), gan.device),
             device=gan.device,
         )
-        keep_freed_memory(False)  # as at a run's end
+        return_freed_memory()  # as at a run's end
         spent = seconds(work)
         keep_freed_memory()
         return spent
@@ -238,8 +230,8 @@ TRAIN = "import runpy, sys; sys.argv[1:] = {}; runpy.run_module('gan_lightning.t
 BARE = "import os, torch, pytorch_lightning; os._exit(0)"
 LOADED = """
 import torch, pytorch_lightning
-from benchmarks.loops import build
-gan, data = build()
+from benchmarks.loops import article
+gan, data = article()
 """
 
 
@@ -258,7 +250,7 @@ def peak(code: str, folder: Path) -> float:
 
 
 def processes(folder: Path) -> tuple[Contest, Contest]:
-    """Pit a run's start and its memory against bare imports."""
+    """Compare a run's start and its memory with bare imports."""
     (folder / "first_step.py").write_text(FIRST_STEP)
     run = f"hydra.run.dir={folder}/run/${{now:%H-%M-%S-%f}}"
     to_first_step = TRAIN.format([run, "+callbacks.first._target_=first_step.FirstStep"])
@@ -275,64 +267,43 @@ def processes(folder: Path) -> tuple[Contest, Contest]:
     )
 
 
-def ranks(steps: int, devices: int, folder: Path, *typed: str) -> float:
-    """Give images a second of all ranks, each a process on the CPU with its share of the threads."""
-    run = folder / f"ranks-{devices}"
-    command = [
-        *("experiment=article", "trainer.accelerator=cpu", f"trainer.devices={devices}", f"hydra.run.dir={run}"),
-        *(f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}", "num_images=200"),
-        *(f"metrics.{name}=null" for name in config.compose("train").metrics),
-        *typed,
+def training_run(folder: Path, *typed: str, busy: bool = False, **environment: str) -> float:
+    """Return the images per second of a run of the default recipe, 300 steps, in a process of its own.
+
+    Args:
+        folder: For the run.
+        typed: Overrides.
+        busy: Keep one core busy by another process meanwhile.
+        environment: Variables.
+    """
+    run = Path(tempfile.mkdtemp(dir=folder))
+    command = [sys.executable, "-m", "gan_lightning.train", "trainer.max_steps=300", "trainer.val_check_interval=300"]
+    command += [
+        "num_images=200",
+        "trainer.precision=32-true",
+        "callbacks.validation_metrics=null",
+        "callbacks.paper_figures=null",
+        "trainer.limit_val_batches=1",
     ]
-    subprocess.run([sys.executable, "-m", "gan_lightning.train", *command], check=True, stdout=subprocess.DEVNULL)
+    command += [*(f"metrics.{name}=null" for name in config.compose("train").metrics), *typed, f"hydra.run.dir={run}"]
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    try:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | environment)
+    finally:
+        if other:
+            other.kill()
+            other.wait()
     return float(json.loads((run / "metrics.json").read_text())["images_per_second"])
 
 
-def scaling(steps: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
-    """Give the median rates, images/s, of ``Trainer.fit`` without figures, as one thing at a time changes."""
-    plain = ["callbacks.scoring=null", "callbacks.paper_figures=null"]
-    plain += ["trainer.limit_val_batches=1", "monitor=validation/accuracy"]
-    changes: dict[str, dict[float, list[str]]] = {
-        "batch size": {n: [f"data.batch_size={n}"] for n in (16, 32, 64, 128, 256, 512)},
-        "k": {n: [f"k={n}"] for n in (1, 2, 4)},
-        "width, relative": {
-            w: [
-                f"model.generator.widths=[{','.join(str(int(w * n)) for n in (128, 256, 512, 1024))}]",
-                f"model.discriminator.widths=[{','.join(str(int(w * n)) for n in (512, 256))}]",
-            ]
-            for w in (0.5, 1, 2)
-        },
-        "training images": {n: [f"data.val_size={60_000 - n}"] for n in (5_000, 20_000, 50_000)},
-    }
-    found = [
-        {
-            what: {str(n): loops.by_trainer(steps, *typed, *plain) for n, typed in values.items()}
-            for what, values in changes.items()
-        }
-        | {"ranks on the CPU, 64 images each": {str(n): ranks(steps, n, folder / str(i), *plain) for n in (1, 2)}}
-        for i in range(rounds)
-    ]
+def busy_machine(folder: Path) -> Contest:
+    """Compare a run on an idle machine with runs next to a process that keeps one core busy."""
     return {
-        what: {n: statistics.median(one[what][n] for one in found) for n in values} for what, values in found[0].items()
+        "idle": partial(training_run, folder),
+        "one core busy": partial(training_run, folder, busy=True),
+        "one core busy, omp_wait_policy=active": partial(training_run, folder, "omp_wait_policy=active", busy=True),
+        "one core busy, OMP_NUM_THREADS=1": partial(training_run, folder, busy=True, OMP_NUM_THREADS="1"),
     }
-
-
-def draw_chart(rows: list[Row], curves: dict[str, dict[str, float]], out: Path) -> None:
-    """Draw the contests as bars, and how the rate changes."""
-    from matplotlib import pyplot
-
-    figure, grid = pyplot.subplots(2, 3, figsize=(12, 6), layout="constrained")
-    axes = grid.flat
-    step = [row for row in rows if row["what"] == "batch 64, 32-true"]
-    axes[0].barh([str(row["who"]) for row in step], [float(row["median"]) for row in step])
-    axes[0].invert_yaxis()
-    axes[0].set_xlabel("images/s, batch 64")
-    for axis, (what, values) in zip(axes[1:], curves.items(), strict=True):
-        axis.plot(list(values), list(values.values()), "o-")
-        axis.set_ylim(0, 1.1 * max(values.values()))
-        axis.set_xlabel(what)
-        axis.set_ylabel("images/s")
-    figure.savefig(out, dpi=100)
 
 
 def at_least_four_turns(text: str) -> int:
@@ -352,23 +323,25 @@ def main() -> None:
     arguments = parser.parse_args()
     steps, rounds, out = arguments.steps, arguments.rounds, arguments.out
     torch.set_num_threads(torch.get_num_threads())  # and no other number from here on
-    quiet()
+    config.silence_lightning()
     keep_freed_memory()
-    look_for_gpus_once()
-    skip_empty_hooks()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     head = f"{processor()}, {torch.get_num_threads()} threads, {versions}, {rounds} rounds of {steps} steps"
     head += "\n\n| what | | median | min | max | unit | ratio |\n| --- | --- | --- | --- | --- | --- | --- |"
     print(head)
     rows: list[Row] = []
-    bf16 = DEVICE.type == "cuda" or config.multiplies_in_bf16()
-    contests = races(steps, bf16)
+    bf16 = DEVICE.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    contests = training_contests(steps, bf16)
+    if arguments.only == "busy":
+        with tempfile.TemporaryDirectory() as runs:
+            compare("busy machine, default recipe, fp32", busy_machine(Path(runs)), base="idle", rounds=rounds)
+        return
     if arguments.only:
         if arguments.only not in contests:
-            parser.error(f"--only={arguments.only}: allowed: {', '.join(contests)}")
+            parser.error(f"--only={arguments.only}: must be one of {', '.join([*contests, 'busy'])}")
         contests = {arguments.only: contests[arguments.only]}
-    for title, race in contests.items():
-        rows += hold(title, race, base="Trainer.fit", rounds=rounds, reach=True)
+    for title, contest in contests.items():
+        rows += compare(title, contest, base="Trainer.fit", rounds=rounds, reach=True)
     if arguments.only:
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -377,27 +350,26 @@ def main() -> None:
         for p in ("32-true", "bf16-mixed")
     }
     if DEVICE.type == "cuda":
-        rows += hold("batch 64, GPU", on_gpu(steps, 64), base="Trainer.fit", rounds=rounds)
-        rows += hold("batch 1024, GPU", on_gpu(steps // 4, 1024), base="Trainer.fit", rounds=rounds)
+        rows += compare("batch 64, GPU", on_gpu(steps, 64), base="Trainer.fit", rounds=rounds)
+        rows += compare("batch 1024, GPU", on_gpu(steps // 4, 1024), base="Trainer.fit", rounds=rounds)
     if bf16:
-        rows += hold("batch 256, precision", precisions, base="32-true", rounds=rounds)
+        rows += compare("batch 256, precision", precisions, base="32-true", rounds=rounds)
     parts = parts_of_the_step(steps // 4, bf16)
-    rows += hold("loop by hand, one thing changed", parts, base="all", rounds=rounds)
-    rows += hold("data path", data_path(700), base="torchvision, PIL, DataLoader", rounds=rounds)
-    rows += hold("sampling", sampling(), base="matrix products alone", rounds=rounds)
-    rows += hold("Parzen window", parzen(), base="matrix product alone", rounds=rounds)
-    rows += hold("evaluation, 10,000 images", evaluation(), base="all", rounds=rounds, unit="s")
+    rows += compare("loop by hand, one thing changed", parts, base="all", rounds=rounds)
+    rows += compare("data path", data_path(700), base="torchvision, PIL, DataLoader", rounds=rounds)
+    rows += compare("sampling", sampling(), base="matrix products alone", rounds=rounds)
+    rows += compare("Parzen window", parzen(), base="matrix product alone", rounds=rounds)
+    rows += compare("evaluation, 10,000 images", evaluation(), base="all", rounds=rounds, unit="s")
     with tempfile.TemporaryDirectory() as runs:
         start, memory = processes(Path(runs))
-        rows += hold("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
+        rows += compare("busy machine, default recipe, fp32", busy_machine(Path(runs)), base="idle", rounds=rounds)
+        rows += compare("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
         if sys.platform == "linux":
-            rows += hold("peak memory", memory, base=next(iter(memory)), rounds=rounds, unit="MiB")
-        curves = scaling(steps // 8, rounds, Path(runs))
+            rows += compare("peak memory", memory, base=next(iter(memory)), rounds=rounds, unit="MiB")
     machine = head.partition("\n")[0]
-    (out / "bench.json").write_text(json.dumps({"machine": machine, "rows": rows, "curves": curves}, indent=2) + "\n")
+    (out / "bench.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
     (out / "bench.md").write_text("\n".join([head, *map(markdown, rows)]) + "\n")
-    draw_chart(rows, curves, out / "bench.png")
-    print(f"\n{out}/bench.md, bench.json, bench.png")
+    print(f"\n{out}/bench.md, bench.json")
 
 
 if __name__ == "__main__":

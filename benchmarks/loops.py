@@ -1,7 +1,7 @@
-"""The article's GAN trained four ways, for comparison: as a textbook does, by hand, by ``Trainer.fit``, and not at all.
+"""The article's GAN trained by a textbook script, by a hand-written loop, by ``Trainer.fit``, and its bare products.
 
-All on the GPU if there is one. The loop by hand does what the package does, without any framework; the textbook's is a
-script as tutorials have it; the limit is the time of the step's matrix products alone.
+All run on the GPU if there is one. The hand-written loop does what the package does, without any framework; the
+textbook script is what tutorials show; the limit is the time of the step's matrix products only.
 """
 
 import math
@@ -15,8 +15,6 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, softplus
@@ -24,57 +22,40 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from benchmarks.machine import DEVICE, Run, seconds, synchronise
-from gan_lightning import config
-from gan_lightning.cuda_graphs import graph_steps
+from benchmarks.machine import DEVICE, Run, seconds, synchronize
+from gan_lightning import perf
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
-from gan_lightning.networks.linear import Linear
-from gan_lightning.optimizers import Adam
-from gan_lightning.overhead import compile_networks, steps_per_batch
-from gan_lightning.train import BY_THE_GAN, make_callbacks, make_logger
+from gan_lightning.perf.split_linear import split_linear_layers
+from gan_lightning.run import build, config
 
 Product = tuple[Tensor, Tensor]
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
 
-def build(*overrides: str) -> tuple[GAN, ImageDataModule]:
-    """Build the article's GAN, on the device, and its data, set up."""
-    gan, data = build_from(config.compose("train", ["experiment=article", *overrides]))
+def article(*overrides: str) -> tuple[GAN, ImageDataModule]:
+    """Return the article's GAN, on the device, and its data, set up."""
+    composed = config.settle(config.compose("train", ["experiment=article", *overrides]))
+    gan, data = build.gan(composed), build.data(composed)
     data.prepare_data()
     data.setup()
     return gan.to(DEVICE), data
 
 
-def build_from(composed: DictConfig) -> tuple[GAN, ImageDataModule]:
-    """Build what a config describes."""
-    gan: GAN = instantiate(composed.gan, _convert_="all")
-    data: ImageDataModule = instantiate(composed.data, minibatches_per_step=gan.minibatches_per_step, _convert_="all")
-    return gan, data
-
-
-def by_torch(gan: GAN) -> GAN:
-    """Have torch compute the linear layers."""
-    for module in gan.modules():
-        if isinstance(module, Linear):
-            module.__class__ = nn.Linear  # type: ignore[assignment]
-    return gan
-
-
 def autocast(precision: str) -> AbstractContextManager[None]:
-    """Compute in bf16 where that is safe, if the precision is ``bf16-mixed``."""
+    """Return a context that computes in bf16 where that is safe, if the precision is ``bf16-mixed``."""
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
 
 
 def textbook_batches(batch_size: int) -> DataLoader:
-    """torchvision's MNIST with ToTensor and Normalize, through a DataLoader."""
+    """Torchvision's MNIST with ToTensor and Normalize, through a DataLoader."""
     images = MNIST(config.compose("train").data.root, transform=Compose([ToTensor(), Normalize(0.5, 0.5)]))
     return DataLoader(images, batch_size, shuffle=True, drop_last=True)
 
 
 def textbook(batch_size: int) -> Run:
-    """Train as the usual script of one file: images through PIL, BCELoss on a sigmoid, plain Adam, losses printed."""
-    gan = by_torch(build()[0])
+    """Train like the usual one-file script: images through PIL, BCELoss on a sigmoid, Adam, losses printed."""
+    gan, _ = article()
     generator, discriminator = gan.generator.train(), nn.Sequential(gan.discriminator.train(), nn.Sigmoid())
     generator_optimizer = torch.optim.Adam(generator.parameters(), **ADAM)  # type: ignore[arg-type]
     discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), **ADAM)  # type: ignore[arg-type]
@@ -106,32 +87,32 @@ def by_hand(
     precision: str = "32-true",
     *,
     fused: bool = True,
-    gathered: bool = False,
-    halved: bool = True,
+    split: bool = True,
     shared: bool = True,
     joint: bool = True,
     frozen: bool = True,
     compiled: bool = False,
     captured: bool = False,
 ) -> Run:
-    """Train by the package's mathematics without any framework, and log nothing.
+    """Train by the package's mathematics and layers without any framework, and log nothing.
 
     Args:
         batch_size: Real images in a minibatch.
         precision: ``32-true`` or ``bf16-mixed``.
         fused: Adam in one kernel.
-        gathered: Its tensors once.
-        halved: Each thread reads one half of the weights.
-        shared: One pass through G serves both players.
-        joint: D sees real and generated images in one pass.
-        frozen: No gradients for D's weights in the generator's half.
-        compiled: Both networks through ``torch.compile``.
+        split: Split linear layers.
+        shared: One pass through G serves both updates.
+        joint: Real and generated images go through D in one pass.
+        frozen: No gradients for D's weights in the generator's update.
+        compiled: Both networks compiled with ``torch.compile``.
         captured: The whole step as a CUDA graph.
     """
-    gan, data = build()
-    generator, discriminator = (gan if halved else by_torch(gan)).generator.train(), gan.discriminator.train()
+    gan, data = article()
+    if split and not compiled:
+        split_linear_layers(gan)
+    generator, discriminator = gan.generator.train(), gan.discriminator.train()
     generator_optimizer, discriminator_optimizer = (
-        (Adam if gathered else torch.optim.Adam)(network.parameters(), fused=fused, capturable=captured, **ADAM)  # type: ignore[arg-type]
+        torch.optim.Adam(network.parameters(), fused=fused, capturable=captured, **ADAM)  # type: ignore[arg-type]
         for network in (generator, discriminator)
     )
     g, d = (torch.compile(generator), torch.compile(discriminator)) if compiled else (generator, discriminator)
@@ -179,17 +160,17 @@ def by_hand(
 
 
 def order(size: int, batch_size: int) -> Iterator[Tensor]:
-    """Yield the indices (batch_size,) of shuffled batches, for ever."""
+    """Yield the indices (batch_size,) of shuffled batches, endlessly."""
     while True:
         yield from torch.randperm(size)[: size // batch_size * batch_size].split(batch_size)
 
 
 class Turns(Callback):
-    """Let others take as many training steps as the trainer has taken, and add up their seconds.
+    """Runs others for as many training steps as the trainer has taken, in turns, and adds up their seconds.
 
     Args:
         others: By name.
-        every_n_steps: How long a turn is.
+        every_n_steps: Length of a turn.
     """
 
     def __init__(self, others: Mapping[str, Run], every_n_steps: int = 50) -> None:
@@ -197,92 +178,79 @@ class Turns(Callback):
         self.seconds = dict.fromkeys(others, 0.0)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Hand over when it is time."""
+        """Run the others if a turn has ended."""
         if trainer.global_step % self.every_n_steps == 0:
             self.take()
 
     def take(self) -> None:
-        """Let each of the others take a turn."""
+        """Run each of the others for one turn."""
         self.taken += 1
         for name, run in self.others.items():
             self.seconds[name] += seconds(partial(run, self.every_n_steps))
 
     def rates(self, batch_size: int) -> dict[str, float]:
-        """Give each one's images a second."""
+        """Return the images per second of each."""
         images = self.taken * self.every_n_steps * batch_size
         return {name: images / spent for name, spent in self.seconds.items()}
 
 
 class LastStep(Callback):
-    """Remember when training began and when its last step ended."""
+    """Records when training began and when its last step ended."""
 
     began = stepped = math.nan
 
     def on_train_start(self, *_: Any) -> None:
-        """Remember."""
+        """Record the time."""
         self.began = perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Remember, once the device has done it."""
+        """Record the time, once the device has finished."""
         if trainer.global_step >= trainer.max_steps:
-            synchronise()
+            synchronize()
             self.stepped = perf_counter()
 
 
 def by_trainer(steps: int, *overrides: str, turns: Turns | None = None) -> float:
     """Train as ``python -m gan_lightning.train experiment=article`` does, validation, checkpoint and all.
 
-    What follows the last step counts for the share that so few steps have in the experiment's own interval between
+    The validation at the end counts for the share that so few steps have in the experiment's own interval between
     validations.
 
     Args:
-        steps: How many.
+        steps: Length of the run.
         overrides: As on the command line.
-        turns: Takes turns with others.
+        turns: Runs others in between.
 
     Returns:
-        Images a second, without the others' time.
+        Images per second, without the others' time.
     """
-    composed = config.compose(
-        "train",
-        [
-            "experiment=article",
-            f"trainer.accelerator={'gpu' if DEVICE.type == 'cuda' else 'cpu'}",
-            f"trainer.max_steps={steps}",
-            *overrides,
-        ],
-    )
-    gan, data = build_from(composed)
-    callbacks = [*make_callbacks(composed), *([turns] if turns else [])]
-    at_once = gan.steps_per_batch = data.steps_per_batch = steps_per_batch(config.plain(composed), gan, callbacks, 0)
-    if composed.compile:
-        compile_networks(gan)
-    if composed.cuda_graphs:
-        graph_steps(gan)
+    accelerator = f"trainer.accelerator={'gpu' if DEVICE.type == 'cuda' else 'cpu'}"
+    typed = ["experiment=article", accelerator, f"trainer.max_steps={steps}", *overrides]
+    composed = config.settle(config.compose("train", typed))
+    interval, composed.trainer.val_check_interval = composed.trainer.val_check_interval, steps
+    gan, data, metrics = build.gan(composed), build.data(composed), build.metrics(composed)
     torch.set_float32_matmul_precision(composed.matmul_precision)
     clock = LastStep()
+    composed.callbacks.final_evaluation = None
+    callbacks = [*build.callbacks(composed, metrics), *([turns] if turns else []), clock]
     with tempfile.TemporaryDirectory() as folder:
-        trainer = instantiate(
-            {key: value for key, value in composed.trainer.items() if key not in (*BY_THE_GAN, "max_time")},
-            val_check_interval=steps // at_once,
-            default_root_dir=folder,
-            logger=make_logger(composed, Path(folder), 0),
-            callbacks=[*callbacks, clock],
-            _convert_="all",
+        run = Path(folder)
+        trainer = build.trainer(composed, run, callbacks, logger=build.logger(composed, run, 0))
+        perf.apply(
+            gan, trainer, cpu_tuning=composed.cpu_tuning, compile=composed.compile, cuda_graphs=composed.cuda_graphs
         )
         trainer.fit(gan, data)
     ended = perf_counter()
     torch.set_float32_matmul_precision("highest")
-    share = steps / composed.trainer.val_check_interval
     spent = clock.stepped - clock.began - sum(turns.seconds.values() if turns else ())
-    spent += share * (ended - clock.stepped)
+    spent += steps / interval * (ended - clock.stepped)
     return steps * data.batch_size * gan.k / spent
 
 
 def products(
     network: nn.Module, rows: int, dtype: torch.dtype = torch.float32
 ) -> list[tuple[Product, Product, Product]]:
-    """Give each linear layer's three matrix products, as pairs to multiply: forward, backward by weights, by inputs."""
+    """Return each linear layer's three matrix products as pairs of factors: forward, gradient of weights, of inputs."""
     found: list[tuple[Product, Product, Product]] = []
     for layer in (m for m in network.modules() if isinstance(m, nn.Linear)):
         shapes = (rows, layer.in_features), (rows, layer.out_features), (layer.out_features, layer.in_features)
@@ -292,12 +260,12 @@ def products(
 
 
 def limit(batch_size: int, precision: str = "32-true") -> Run:
-    """Do the matrix products of a step, and nothing else.
+    """Compute the matrix products of a step, and nothing else.
 
-    G: forward, and backward by its weights and, but for the first layer, its inputs. D in its own half: the same on
-    real and generated images. D in G's half: forward, and backward by its inputs.
+    G: forward, and the gradients of its weights and, except for the first layer, of its inputs. D in its own update:
+    the same for real and generated images. D in G's update: forward, and the gradients of its inputs.
     """
-    gan, _ = build()
+    gan, _ = article()
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
     pairs = []
     for network, rows in ((gan.generator, batch_size), (gan.discriminator, 2 * batch_size)):

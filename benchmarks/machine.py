@@ -1,4 +1,4 @@
-"""What is measured on: the GPU if there is one, or else the CPU."""
+"""The device that is measured, the GPU if there is one and else the CPU; and a clock."""
 
 import platform
 import time
@@ -7,29 +7,29 @@ from pathlib import Path
 
 import torch
 
-Run = Callable[[int], None]  # takes so many training steps
+Run = Callable[[int], None]  # runs a number of training steps
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def processor() -> str:
-    """Name the device, and the processor beside it."""
-    told = Path("/proc/cpuinfo")  # Linux alone has it
-    lines = told.read_text().splitlines() if told.exists() else []
+    """Return the names of the GPU, if there is one, and of the processor."""
+    table = Path("/proc/cpuinfo")  # only on Linux
+    lines = table.read_text().splitlines() if table.exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     gpu = [torch.cuda.get_device_name()] if DEVICE.type == "cuda" else []
     return " and ".join(gpu + (names[:1] or [platform.processor()]))
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Time some work, until the device has done it."""
-    synchronise()
+    """Return the seconds that some work takes, until the device has finished."""
+    synchronize()
     since = time.perf_counter()
     work()
-    synchronise()
+    synchronize()
     return time.perf_counter() - since
 
 
-def synchronise() -> None:
+def synchronize() -> None:
     """Wait for the GPU, if there is one."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()

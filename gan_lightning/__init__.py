@@ -1,3 +1,25 @@
 """Generative Adversarial Nets (Goodfellow et al., 2014), trained with PyTorch Lightning."""
 
-__version__ = "0.1.0"
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gan_lightning.gan import GAN
+
+__version__ = "0.2.0"
+
+
+def load(path: Path | str) -> "GAN":
+    """Return the GAN of a checkpoint, networks and weights, on the CPU and in evaluation mode.
+
+    The file alone is enough. It names the classes to build, so load only files that you trust.
+
+    Args:
+        path: A checkpoint file, or a run's folder, which stands for its ``checkpoints/last.ckpt``.
+
+    Raises:
+        InputError: If there is no such file, or it was not written by this package.
+    """
+    from gan_lightning.run.checkpoint import Checkpoint  # torch is imported only when it is needed
+
+    return Checkpoint(path).gan()

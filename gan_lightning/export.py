@@ -1,35 +1,31 @@
 """Export the generator: ``python -m gan_lightning.export checkpoint=PATH out=FILE.onnx``."""
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lightning.doors import door
 from gan_lightning.errors import InputError
+from gan_lightning.run.cli import command
 
 
-@door("export")
+@command("export")
 def main(config: DictConfig) -> None:
-    """Load, and write what the GAN shows as ONNX: ``latents`` (N, latent_dim) to ``images`` (N, C, H, W) in [-1, 1].
-
-    That is the averaged generator if there is one; its ``latent_scale`` is part of what is written.
-    """
+    """Write the generator, or its EMA, as ONNX: ``latents`` (N, latent_dim) to ``images`` (N, C, H, W) in [-1, 1]."""
     out = Path(config.out)
     if out.suffix != ".onnx":
         raise InputError(f"out={out}: must end in .onnx")
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError("export needs onnx and onnxscript: pip install 'gan-lightning[export]'") from error
+    if not find_spec("onnxscript"):
+        raise InputError("export: needs onnx and onnxscript; pip install 'gan-lightning[export]'")
 
     import torch
 
-    from gan_lightning.checkpoint import load
+    from gan_lightning.run.checkpoint import Checkpoint
 
-    gan = load(config.checkpoint)
+    gan = Checkpoint(config.checkpoint).gan()
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    logging.disable(logging.WARNING)  # the exporter tells of every pass over the graph
+    logging.disable(logging.WARNING)  # the exporter logs every pass over the graph
     torch.onnx.export(
         gan,
         (gan.fixed_latents[:2],),
@@ -37,7 +33,6 @@ def main(config: DictConfig) -> None:
         input_names=["latents"],
         output_names=["images"],
         dynamic_shapes=({0: torch.export.Dim("N")},),
-        dynamo=True,
         external_data=False,
         verbose=False,
     )

@@ -1,24 +1,26 @@
-"""Algorithm 1 of "Generative Adversarial Nets" (Goodfellow et al., 2014)."""
+"""Algorithm 1 of "Generative Adversarial Nets" (Goodfellow et al., 2014) as a LightningModule."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from pytorch_lightning import LightningModule
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+import gan_lightning
 from gan_lightning.seeding import reseed
 
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) in [-1, 1], labels (N,)
+Outputs = dict[str, Tensor]  # what callbacks get to know of a step
+CLIP: dict[str, Callable[..., Any]] = {"norm": clip_grad_norm_, "value": clip_grad_value_}
 
 
 class Loss(Protocol):
-    """What the two players minimise; see :mod:`gan_lightning.losses`."""
+    """What the two networks minimize; see :mod:`gan_lightning.losses`."""
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...  # noqa: D102
     @property
@@ -26,154 +28,192 @@ class Loss(Protocol):
 
 
 class GAN(LightningModule):
-    """A generator and a discriminator, and the game between them.
+    """A generator G and a discriminator D, trained by Algorithm 1.
 
-    One training step is one iteration of Algorithm 1: k discriminator updates, then one generator update. Only
-    the latter counts, so ``trainer.global_step``, ``trainer.max_steps`` and every log share one step axis.
+    One training step is one iteration: k updates of D, then one of G. Only the update of G is counted, so
+    ``trainer.global_step``, ``trainer.max_steps`` and every log share one step axis.
 
     Args:
-        generator: Maps noise (N, latent_dim) to images (N, C, H, W) in [-1, 1].
-        discriminator: Maps images (N, C, H, W) to logits (N, 1).
-        latent: The prior p(z): ``latent(n, device=..., generator=...)`` draws noise (n, latent_dim).
-        loss: What each of the two minimises.
-        penalty: What D minimises besides: ``penalty(discriminator, real, fake)``; see :mod:`gan_lightning.penalties`.
-        average: Makes the generator's moving average, whose images are then shown, scored and sampled.
-        generator_optimizer: Makes an optimizer from the generator's parameters.
-        discriminator_optimizer: Makes an optimizer from the discriminator's parameters.
-        scheduler: Makes a learning-rate scheduler from an optimizer and the run's number of steps. None: constant.
-        k: Discriminator updates in a step.
-        gradient_clip_val: Bound on each network's gradient, None for no clipping.
-        gradient_clip_algorithm: What is bounded: "norm" (of the whole gradient) or "value" (of each entry).
+        generator: Maps noise (N, latent_dim) and labels (N,) to images (N, C, H, W) in [-1, 1].
+        discriminator: Maps images (N, C, H, W) and labels (N,) to logits (N, 1).
+        prior: The distribution p(z): ``prior(n, device=..., generator=...)`` returns noise (n, latent_dim).
+        loss: What each network minimizes.
+        penalty: Term added to D's loss: ``penalty(discriminator, real, fake)``; see :mod:`gan_lightning.penalties`.
+        ema: Builds the moving average of G, which then generates the images that are logged, evaluated and sampled.
+        latent_scale: Factor on the noise of images that are logged, evaluated and sampled. Averaged weights generate
+            images that vary less than the data; a factor above 1 makes up for it: the truncation trick of BigGAN (Brock
+            et al., 2019) in reverse.
+        generator_optimizer: Builds an optimizer from G's parameters.
+        discriminator_optimizer: Builds an optimizer from D's parameters.
+        scheduler: Builds a learning-rate scheduler from an optimizer and the run's number of steps; None: constant.
+        k: Updates of D per step.
+        gradient_clip_val: Bound on each network's gradient; None or 0: no clipping.
+        gradient_clip_algorithm: "norm" bounds the norm of the whole gradient, "value" each entry.
         accumulate_grad_batches: Minibatches whose gradients are averaged before an update.
-        num_fixed_latents: How many noise vectors are kept, to watch the same images grow.
-        seed: Fixes the noise and the fixed latents.
+        num_fixed_latents: Number of fixed noise vectors for the sample grid.
+        seed: Determines the noise and the fixed latents.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     fixed_latents: Tensor
-    steps_per_batch = 1  # training steps that Lightning's loop takes at once; see gan_lightning.overhead
-    interrupted = False  # the loop waits for no more of them
 
     def __init__(
         self,
         *,
         generator: nn.Module,
         discriminator: nn.Module,
-        latent: Callable[..., Tensor],
+        prior: Callable[..., Tensor],
         loss: Loss,
         penalty: Callable[..., Tensor] | None = None,
-        average: Callable[[nn.Module], nn.Module] | None = None,
+        ema: Callable[[nn.Module], nn.Module] | None = None,
+        latent_scale: float = 1.0,
         generator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer, float], LRScheduler] | None = None,
         k: int,
         gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
+        gradient_clip_algorithm: str = "norm",
         accumulate_grad_batches: int = 1,
         num_fixed_latents: int = 64,
         seed: int,
     ) -> None:
         super().__init__()
+        for name, value, least in (
+            ("k", k, 1),
+            ("accumulate_grad_batches", accumulate_grad_batches, 1),
+            ("latent_scale", latent_scale, 0),
+            ("gradient_clip_val", gradient_clip_val or 0, 0),
+            ("seed", seed, 0),
+        ):
+            if not value >= least:
+                raise ValueError(f"{name}={value}: must be at least {least}")
+        if gradient_clip_algorithm not in CLIP:
+            raise ValueError(f"gradient_clip_algorithm={gradient_clip_algorithm}: must be one of {', '.join(CLIP)}")
         self.automatic_optimization = False
         self.generator, self.discriminator = generator, discriminator
-        self.latent, self.loss, self.penalty, self.scheduler = latent, loss, penalty, scheduler
-        self.average = average(generator) if average else None
-        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.prior, self.loss, self.penalty, self.scheduler = prior, loss, penalty, scheduler
+        self.ema = ema(generator) if ema else None
+        self.latent_scale, self.k, self.seed = latent_scale, k, seed
         self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
-        self.k, self.accumulate_grad_batches, self.seed = k, accumulate_grad_batches, seed
-        fixed_latents = latent(num_fixed_latents, generator=torch.Generator().manual_seed(seed))
+        self.accumulate_grad_batches = accumulate_grad_batches
+        # Built here and not in configure_optimizers, so that wrong arguments are found before any data is read.
+        self.generator_optimizer = generator_optimizer(generator.parameters())
+        self.discriminator_optimizer = discriminator_optimizer(discriminator.parameters())
+        fixed_latents = prior(num_fixed_latents, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("fixed_latents", fixed_latents)
 
-    @property
-    def minibatches_per_step(self) -> int:
-        """How many minibatches of real images a training step takes."""
-        return self.k * self.accumulate_grad_batches
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Path | str, map_location: Any = None, **_: Any) -> "GAN":  # type: ignore[override]
+        """Return the GAN of a checkpoint, networks and weights; see :func:`gan_lightning.load`."""
+        gan = gan_lightning.load(checkpoint_path)
+        return gan if map_location is None else gan.to(map_location)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Map noise (N, latent_dim) to images (N, C, H, W) in [-1, 1], by the averaged generator if there is one."""
-        return (self.average or self.generator)(z)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1] of noise (N, latent_dim), generated by the EMA of G if there is one."""
+        return (self.ema or self.generator)(self.latent_scale * z, labels)
 
     # Algorithm 1
 
-    def iteration(self, real: Tensor) -> dict[str, Tensor]:
-        """Update the discriminator k times, then the generator once; give both losses and the last logits (m, 1)."""
-        for minibatches in real.chunk(self.k):
-            seen, fake = self.update_discriminator(minibatches)
-        if self.accumulate_grad_batches == 1:
-            # The paper draws anew here. G has not moved since it made these images, so one pass serves both updates.
-            fakes: Iterable[Tensor] = [fake]
-        else:
-            fakes = (self.sample(len(fake)) for _ in range(self.accumulate_grad_batches))
-        return seen | self.update_generator(minibatches, fakes)
+    def training_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        """Seed the noise by the position in the run, so that a resumed run repeats it, and run one iteration."""
+        reseed(self.device, self.seed, self.global_rank, self.global_step)
+        images, labels = batch
+        return self.step(images.to(self.dtype), labels)
 
-    def update_discriminator(self, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Ascend the stochastic gradient of 1/m Σ log D(x) + log(1 - D(G(z))) in D's parameters."""
-        for minibatch in real.chunk(self.accumulate_grad_batches):
-            fake = self.sample(len(minibatch))
-            real_logits, fake_logits = self.discriminator(torch.cat([minibatch, fake.detach()])).chunk(2)
-            loss = self.loss.discriminator(real_logits, fake_logits)
-            self.manual_backward((loss + self.penalise(minibatch, fake.detach())) / self.accumulate_grad_batches)
-        self.update(player=1)
-        seen = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
-        return {name: value.detach() for name, value in seen.items()}, fake
+    def step(self, images: Tensor, labels: Tensor) -> Outputs:
+        """Run one iteration of Algorithm 1 on k minibatches: k updates of D, then one update of G.
 
-    def penalise(self, real: Tensor, fake: Tensor) -> Tensor | float:
-        """Give the discriminator's penalty, a scalar; 0 in the steps that a lazy one leaves out."""
-        if self.penalty is None or self.global_step % getattr(self.penalty, "every_n_steps", 1):
+        Args:
+            images: Real images (k * m, C, H, W) in [-1, 1].
+            labels: Their labels (k * m,).
+
+        Returns:
+            Both losses, and D's logits (m, 1) of real and generated images in its last update.
+        """
+        *others, last = split(images, labels, self.k)
+        for minibatch in others:
+            self.update_discriminator(*minibatch)
+        outputs, fake = self.update_discriminator(*last)
+        return outputs | self.update_generator(*last, fake)
+
+    def update_discriminator(self, real: Tensor, labels: Tensor) -> tuple[Outputs, Tensor]:
+        """Ascend the stochastic gradient of 1/m Σ [log D(x) + log(1 - D(G(z)))] with respect to D's parameters."""
+        results = [self.backward_discriminator(*part) for part in split(real, labels, self.accumulate_grad_batches)]
+        self.update(self.discriminator)
+        return results[-1]
+
+    def backward_discriminator(self, real: Tensor, labels: Tensor) -> tuple[Outputs, Tensor]:
+        """Add the gradient of D's loss; return what :meth:`step` reports, and the generated images (m, C, H, W)."""
+        fake = self.fake_images(labels)
+        logits = self.discriminator(torch.cat([real, fake.detach()]), labels.repeat(2))  # one pass for both
+        real_logits, fake_logits = logits.chunk(2)
+        loss = self.loss.discriminator(real_logits, fake_logits)
+        penalty = self.penalize(real, fake.detach(), labels)
+        self.manual_backward((loss + penalty) / self.accumulate_grad_batches)
+        outputs = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
+        return {name: value.detach() for name, value in outputs.items()}, fake
+
+    def penalize(self, real: Tensor, fake: Tensor, labels: Tensor) -> Tensor | float:
+        """Return the penalty on D, a scalar; 0 in the steps between two that a lazy penalty is evaluated in."""
+        if self.penalty is None or self.global_step % getattr(self.penalty, "interval", 1):
             return 0.0
-        return self.penalty(self.discriminator.forward, real, fake)  # eager: a compiled one has no double backward
 
-    def update_generator(self, real: Tensor, fakes: Iterable[Tensor]) -> dict[str, Tensor]:
-        """Descend the stochastic gradient of 1/m Σ log(1 - D(G(z))), or its stand-in, in G's parameters."""
-        taught = [weight.requires_grad_(False) for weight in self.discriminator.parameters() if weight.requires_grad]
-        for minibatch, fake in zip(real.chunk(self.accumulate_grad_batches), fakes, strict=True):
-            loss = self.generator_loss(self.discriminator(fake), partial(self.discriminator, minibatch))
-            self.manual_backward(loss / self.accumulate_grad_batches)
-        for weight in taught:
-            weight.requires_grad_(True)
-        self.update(player=0)
-        return {"loss/generator": loss.detach()}
+        def discriminator(images: Tensor) -> Tensor:  # not compiled: a compiled network has no double backward
+            return self.discriminator.forward(images, labels.repeat(len(images) // len(labels)))
+
+        return self.penalty(discriminator, real, fake)
+
+    def update_generator(self, real: Tensor, labels: Tensor, fake: Tensor) -> Outputs:
+        """Descend the stochastic gradient of 1/m Σ log(1 - D(G(z))), or its substitute, with respect to G's parameters.
+
+        The paper samples new noise here. G has not moved since it generated ``fake``, so one pass serves both updates.
+        """
+        with self.toggled_optimizer(self.generator_optimizer):  # no gradients for D's parameters
+            parts = split(real, labels, self.accumulate_grad_batches)
+            losses = [self.backward_generator(*part, fake if len(parts) == 1 else None) for part in parts]
+        self.update(self.generator)
+        return {"loss/generator": torch.stack(losses).mean()}
+
+    def backward_generator(self, real: Tensor, labels: Tensor, fake: Tensor | None) -> Tensor:
+        """Add the gradient of G's loss on ``fake``, or on new images; return the loss, a scalar."""
+        fake = self.fake_images(labels) if fake is None else fake
+        loss = self.generator_loss(self.discriminator(fake, labels), lambda: self.discriminator(real, labels))
+        self.manual_backward(loss / self.accumulate_grad_batches)
+        return loss.detach()
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Callable[[], Tensor]) -> Tensor:
-        """Give the generator's loss, a scalar; a loss of pairs is shown the real images' logits as well."""
-        pairs = getattr(self.loss, "pairs", False)
-        return self.loss.generator(fake_logits, real_logits()) if pairs else self.loss.generator(fake_logits)
+        """Return G's loss, a scalar; the logits of real images are computed only for a loss that needs them."""
+        real = [real_logits()] if getattr(self.loss, "needs_real_logits", False) else []
+        return self.loss.generator(fake_logits, *real)
 
-    def sample(self, n: int) -> Tensor:
-        """Draw n images (n, C, H, W) from the generator."""
-        return self.generator(self.latent(n, device=self.device))
+    def fake_images(self, labels: Tensor) -> Tensor:
+        """Return images (N, C, H, W) that G generates from new noise, one per label."""
+        z = self.prior(len(labels), device=self.device).to(self.dtype)
+        return self.generator(z, labels).to(self.dtype)
 
     # What Lightning leaves to manual optimization
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Take the steps whose real images a batch holds; give what the last of them saw."""
-        for real in batch[0].chunk(self.steps_per_batch):
-            # Noise and dropout depend on where the run stands, so that a resumed run draws the same.
-            reseed(self.device, self.seed, self.global_rank, self.global_step)
-            seen = self.iteration(real)
-            if self.interrupted:
-                break
-        return seen
-
-    def update(self, player: int) -> None:
-        """Clip a player's gradient, follow it, forget it; the generator is player 0 and its update the step."""
-        optimizer: LightningOptimizer = self.optimizers()[player]  # type: ignore[index]
+    def update(self, network: nn.Module) -> None:
+        """Clip a network's gradient, step its optimizer, and reset the gradient; G's update completes the step."""
+        g_optimizer, d_optimizer = self.optimizers()  # type: ignore[attr-defined]
         if self.gradient_clip_val:
-            clip = clip_grad_value_ if self.gradient_clip_algorithm == "value" else clip_grad_norm_
-            clip((self.generator, self.discriminator)[player].parameters(), self.gradient_clip_val)
-        if player == 0:
-            optimizer.step()
-            if self.average:
-                self.average.update(self.generator, self.global_step)  # type: ignore[operator]
+            CLIP[self.gradient_clip_algorithm](network.parameters(), self.gradient_clip_val)
+        if network is self.discriminator:  # Lightning counts every call of its wrapper's step() as a step: go around it
+            self.trainer.strategy.optimizer_step(d_optimizer.optimizer, closure=lambda: None)
+            d_optimizer.zero_grad()
+        else:
+            g_optimizer.step()
+            g_optimizer.zero_grad()
+            if self.ema:
+                self.ema.update(self.generator, self.global_step)  # type: ignore[operator]
             for scheduler in self.lr_schedulers() or []:  # type: ignore[union-attr]
                 scheduler.step()
-        else:  # not by the wrapper, whose every step() Lightning counts
-            self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
-        optimizer.zero_grad()
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
-        """Make the generator's optimizer and the discriminator's, in this order, and their schedulers."""
-        players = (self.generator_optimizer, self.generator), (self.discriminator_optimizer, self.discriminator)
-        optimizers = [optimizer(network.parameters()) for optimizer, network in players]
+        """Return the optimizers of G and D, in this order, and their schedulers."""
+        optimizers = [self.generator_optimizer, self.discriminator_optimizer]
         steps = self.trainer.estimated_stepping_batches
         schedulers = [self.scheduler(optimizer, steps) for optimizer in optimizers] if self.scheduler else []
         return optimizers, [{"scheduler": scheduler, "interval": "step"} for scheduler in schedulers]
@@ -181,19 +221,32 @@ class GAN(LightningModule):
     # Held-out images
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log how the game stands on validation images; see :meth:`judge`."""
-        figures = {f"validation/{name}": value for name, value in self.judge(batch, batch_idx).items()}
-        self.log_dict(figures, logger=False, sync_dist=True, batch_size=len(batch[0]))
+        """Log :meth:`adversarial_metrics` of validation images."""
+        metrics = {f"validation/{name}": value for name, value in self.adversarial_metrics(batch, batch_idx).items()}
+        self.log_dict(metrics, logger=False, sync_dist=True, batch_size=len(batch[0]))
 
-    def judge(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Give both losses, mean D(x) and D(G(z)), and D's accuracy, of G itself: not of its average."""
-        real, _ = batch
+    def adversarial_metrics(self, batch: Batch, batch_idx: int) -> Outputs:
+        """Return both losses and what D makes of real and generated images, of G itself and not of its EMA.
+
+        Mean D(x), mean D(G(z)) and D's accuracy where the loss makes the sigmoid of a logit a probability, else the
+        mean logits. All are scalars.
+        """
+        images, labels = batch
         reseed(self.device, self.seed, self.global_rank, batch_idx)
-        real_logits, fake_logits = (self.discriminator(x).float() for x in (real, self.sample(len(real))))
-        return {
-            "loss_discriminator": self.loss.discriminator(real_logits, fake_logits),
-            "loss_generator": self.generator_loss(fake_logits, lambda: real_logits),
-            "probability_real": real_logits.sigmoid().mean(),
-            "probability_fake": fake_logits.sigmoid().mean(),
-            "accuracy": torch.cat([real_logits > 0, fake_logits <= 0]).float().mean(),
+        real, fake = (self.discriminator(x, labels).float() for x in (images.to(self.dtype), self.fake_images(labels)))
+        metrics = {
+            "loss_discriminator": self.loss.discriminator(real, fake),
+            "loss_generator": self.generator_loss(fake, lambda: real),
         }
+        if not getattr(self.loss, "gives_probabilities", False):
+            return metrics | {"logit_real": real.mean(), "logit_fake": fake.mean()}
+        return metrics | {
+            "probability_real": real.sigmoid().mean(),
+            "probability_fake": fake.sigmoid().mean(),
+            "accuracy": torch.cat([real > 0, fake <= 0]).float().mean(),
+        }
+
+
+def split(images: Tensor, labels: Tensor, parts: int) -> list[Batch]:
+    """Return a batch in equal parts."""
+    return list(zip(images.chunk(parts), labels.chunk(parts), strict=True))

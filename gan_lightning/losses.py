@@ -1,9 +1,11 @@
-"""The two players' losses, as functions of the discriminator's logits.
+"""The losses of both networks, as functions of the discriminator's logits.
 
-With D(x) = sigmoid(logit), log D(x) = -softplus(-logit) and log(1 - D(x)) = -softplus(logit). Written so, every
-loss and its gradient stay finite however sure the discriminator is.
+With D(x) = sigmoid(logit), log D(x) = -softplus(-logit) and log(1 - D(x)) = -softplus(logit). Written this way, every
+loss and its gradient stay finite however certain the discriminator is.
 
-A loss is one small class with two methods, and one file in ``conf/loss/``.
+A loss is a class with two methods and, if they are true, two flags: ``needs_real_logits`` if the generator's loss takes
+the logits of real images as its second argument, and ``gives_probabilities`` if the sigmoid of a logit is the
+probability that the image is real.
 """
 
 from torch import Tensor
@@ -11,40 +13,43 @@ from torch.nn.functional import softplus
 
 
 class Minimax:
-    """The two-player game of equation 1 of the paper, min over G and max over D of V(D, G)."""
+    """The two-player game of the paper's equation 1: the minimum over G of the maximum over D of V(D, G)."""
+
+    gives_probabilities = True
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Mean of -log D(x) - log(1 - D(G(z))); logits (N, 1) and (M, 1) to a scalar. log 4 once D is 1/2."""
+        """Return the mean of -log D(x) - log(1 - D(G(z))), a scalar, of logits (N, 1) and (M, 1).
+
+        It is log 4 once D is 1/2 everywhere.
+        """
         return softplus(-real_logits).mean() + softplus(fake_logits).mean()
 
     def generator(self, fake_logits: Tensor) -> Tensor:
-        """Mean of log(1 - D(G(z))); logits (N, 1) to a scalar. It saturates while D rejects the fakes."""
+        """Return the mean of log(1 - D(G(z))), a scalar, of logits (N, 1); it saturates while D rejects the images."""
         return -softplus(fake_logits).mean()
 
 
 class NonSaturating(Minimax):
-    """The paper's heuristic (section 3): the generator maximises log D(G(z)) instead."""
+    """The heuristic of the paper's section 3: the generator maximizes log D(G(z)) instead."""
 
     def generator(self, fake_logits: Tensor) -> Tensor:
-        """Mean of -log D(G(z)); logits (N, 1) to a scalar."""
+        """Return the mean of -log D(G(z)), a scalar, of logits (N, 1)."""
         return softplus(-fake_logits).mean()
 
 
 class Relativistic:
-    """Relativistic pairing: which of a pair is real.
+    """Relativistic pairing: D estimates which image of a pair is real.
 
     Jolicoeur-Martineau, The relativistic discriminator, 2018; in this form Huang et al., The GAN is dead; long live
-    the GAN!, 2024, equation 2.
-
-    The generator's loss looks at real images too, so a step costs one more pass through the discriminator.
+    the GAN!, 2024, equation 2. The generator's loss needs the logits of real images, one more pass through D per step.
     """
 
-    pairs = True  # the generator's loss takes the logits of real images as its second argument
+    needs_real_logits = True
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Mean of -log sigmoid(D(x) - D(G(z))), D the logit; logits (N, 1), (N, 1) to a scalar. log 2 at a draw."""
+        """Return the mean of -log sigmoid(D(x) - D(G(z))), D the logit, a scalar, of logits (N, 1) and (N, 1)."""
         return softplus(fake_logits - real_logits).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor) -> Tensor:
-        """Mean of -log sigmoid(D(G(z)) - D(x)); logits (N, 1), (N, 1) to a scalar."""
+        """Return the mean of -log sigmoid(D(G(z)) - D(x)), D the logit, a scalar, of logits (N, 1) and (N, 1)."""
         return softplus(real_logits - fake_logits).mean()

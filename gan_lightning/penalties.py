@@ -1,9 +1,9 @@
 """Gradient penalties on the discriminator, added to its loss.
 
-Each is called with the discriminator, real and fake images (N, C, H, W), and gives a scalar. ``gamma`` may be
-changed while training runs; see :class:`gan_lightning.callbacks.schedules.Schedules`. One with ``every_n_steps`` is
-asked for in every n-th step alone, and weighs n times as much there: the lazy regularization of StyleGAN2 (Karras et
-al., Analyzing and Improving the Image Quality of StyleGAN, 2020).
+A penalty is called with the discriminator, real and generated images (N, C, H, W) of one dtype, and returns a scalar. A
+penalty with an ``interval`` n is evaluated every n steps and scaled by n: the lazy regularization of StyleGAN2
+(Karras et al., Analyzing and Improving the Image Quality of StyleGAN, 2020). ``gamma`` may change during training; see
+:class:`gan_lightning.callbacks.hyperparameter_schedules.HyperparameterSchedules`.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ Discriminator = Callable[[Tensor], Tensor]
 
 
 def squared_gradient_norm(discriminator: Discriminator, images: Tensor) -> Tensor:
-    """Mean over images of the squared norm of the logit's gradient by the image, a scalar.
+    """Return the mean over images (N, C, H, W) of the squared norm of the logit's gradient by the image, a scalar.
 
-    Every network works on each image by itself, so the gradient of the sum of logits holds each one's own.
+    Discriminators process every image by itself, so the gradient of the sum of all logits holds each image's own.
     """
     images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
@@ -30,30 +30,37 @@ class R1:
     Mescheder et al., Which Training Methods for GANs do actually Converge?, 2018, equation 9.
 
     Args:
-        gamma: The weight γ.
-        every_n_steps: Between two steps with the penalty.
+        gamma: The weight γ, at least 0.
+        interval: Steps from one evaluation to the next.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
-    def __init__(self, *, gamma: float, every_n_steps: int = 1) -> None:
-        self.gamma, self.every_n_steps = gamma, every_n_steps
+    def __init__(self, *, gamma: float, interval: int = 1) -> None:
+        if not gamma >= 0:
+            raise ValueError(f"gamma={gamma}: must be at least 0")
+        if interval < 1:
+            raise ValueError(f"interval={interval}: must be at least 1")
+        self.gamma, self.interval = gamma, interval
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
-        """Give the penalty, a scalar."""
-        return self.every_n_steps * self.gamma / 2 * squared_gradient_norm(discriminator, real)
+        """Return the penalty, a scalar."""
+        return self.interval * self.gamma / 2 * squared_gradient_norm(discriminator, real)
 
 
 class R2(R1):
     """γ/2 · E‖∇D(G(z))‖² on generated images (Mescheder et al., 2018, equation 10)."""
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
-        """Give the penalty, a scalar."""
-        return self.every_n_steps * self.gamma / 2 * squared_gradient_norm(discriminator, fake)
+        """Return the penalty, a scalar."""
+        return self.interval * self.gamma / 2 * squared_gradient_norm(discriminator, fake)
 
 
 class R1R2(R1):
-    """Both, with one γ, as in R3GAN (Huang et al., The GAN is dead; long live the GAN!, 2024, equation 3)."""
+    """R1 and R2 with one γ, as in R3GAN (Huang et al., The GAN is dead; long live the GAN!, 2024, equation 3)."""
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
-        """Give the penalty, a scalar."""
-        both = torch.cat([real, fake.detach()])  # N images of each kind: twice the mean over both is the sum
-        return self.every_n_steps * self.gamma * squared_gradient_norm(discriminator, both)
+        """Return the penalty, a scalar."""
+        both = torch.cat([real, fake.detach()])  # N images of each kind, so twice the mean over both is the sum
+        return self.interval * self.gamma * squared_gradient_norm(discriminator, both)

@@ -1,8 +1,13 @@
 """Small runs for the tests."""
 
+import gc
+import logging
 import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gan_lightning import checkpoint, config
 from gan_lightning.gan import GAN
-from gan_lightning.latents import Normal
 from gan_lightning.losses import NonSaturating
 from gan_lightning.networks import mlp
-from gan_lightning.train import train
+from gan_lightning.priors import Normal
+from gan_lightning.run import config, schema
+from gan_lightning.run.training import train
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -29,8 +34,8 @@ SMALL = [
     "data.batch_size=64",
     "k=1",
     "callbacks.sample_grid.every_n_steps=5",
-    "callbacks.scoring.num_images=100",
-    "callbacks.scoring.num_real=100",
+    "callbacks.validation_metrics.num_images=100",
+    "callbacks.validation_metrics.num_real=100",
     "metrics.parzen.num_validation=100",
     *(f"metrics.{slow}=null" for slow in ("fid", "kid", "precision_recall", "modes", "nearest_training")),
     "callbacks.paper_figures=null",
@@ -43,16 +48,40 @@ def run(folder: Path, *overrides: str) -> Path:
     """Train a small GAN within this process."""
     folder.mkdir(exist_ok=True)
     typed = [*SMALL, *overrides]
-    train(config.compose("train", typed), folder, typed, 0)
+    train(schema.validate("train", config.compose("train", typed)), folder, typed)
     return folder
 
 
 def resume(folder: Path, *overrides: str) -> Path:
-    """Go on from a run's last checkpoint within this process."""
-    typed = checkpoint.resume([f"checkpoint={folder}/checkpoints/last.ckpt", *overrides])
-    composed = config.compose("train", typed)
-    train(composed, folder, typed, checkpoint.verify(composed))
+    """Resume a run from its last checkpoint within this process."""
+    typed = [f"checkpoint={folder}/checkpoints/last.ckpt", *overrides]
+    train(schema.validate("train", config.compose("train", typed)), folder, typed)
     return folder
+
+
+def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m gan_lightning.NAME ARGUMENTS`` in a folder, within this process."""
+    root, argv, environment = logging.getLogger(), sys.argv, dict(os.environ)
+    handlers, level = root.handlers[:], root.level
+    out, err, code = StringIO(), StringIO(), None
+    sys.argv = [name, *arguments]
+    try:
+        with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+            import_module(f"gan_lightning.{name}").main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv, root.handlers = argv, handlers
+        root.setLevel(level)
+        logging.disable(logging.NOTSET)
+        os.environ.clear()
+        os.environ.update(environment)
+        gc.enable()
+        gc.unfreeze()
+    if isinstance(code, str):
+        err.write(f"{code}\n")
+    number = 1 if isinstance(code, str) else code or 0
+    return subprocess.CompletedProcess(arguments, number, out.getvalue(), err.getvalue())
 
 
 def call(*arguments: str, cwd: Path, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -94,7 +123,7 @@ def last(run: Path) -> dict[str, Any]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Tell whether two nests of tensors and values are equal, bit for bit."""
+    """Return whether two nested structures of tensors and values are equal, bit for bit."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and torch.equal(a, b)
     if isinstance(a, dict):
@@ -122,7 +151,7 @@ def tiny_gan(kind: type[GAN] = GAN, **changes: Any) -> GAN:
             latent_dim=3, image_shape=[1, 4, 4], widths=[8, 8], negative_slope=0.2, batch_norm_eps=0.8
         ),
         "discriminator": mlp.Discriminator(image_shape=[1, 4, 4], widths=[8], negative_slope=0.2),
-        "latent": Normal(dim=3),
+        "prior": Normal(dim=3),
         "loss": NonSaturating(),
         "generator_optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
         "discriminator_optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.2),
@@ -134,10 +163,10 @@ def tiny_gan(kind: type[GAN] = GAN, **changes: Any) -> GAN:
 
 
 def fit(gan: GAN, steps: int, size: int = 6, accelerator: str = "cpu", **options: Any) -> tuple[Trainer, Tensor]:
-    """Train for a few steps on random images; give the trainer and the images, a row a step."""
-    n = size * gan.minibatches_per_step
+    """Train for a few steps on random images, labelled 0, 1, 2, ...; return the trainer and the images of each step."""
+    n = size * gan.k * gan.accumulate_grad_batches
     images = torch.rand(steps * n, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    batches = [(batch, torch.zeros(n)) for batch in images.split(n)]
+    batches = [(batch, torch.arange(n)) for batch in images.split(n)]
     trainer = Trainer(
         accelerator=accelerator,
         max_steps=steps,
@@ -149,6 +178,13 @@ def fit(gan: GAN, steps: int, size: int = 6, accelerator: str = "cpu", **options
     )
     trainer.fit(gan, DataLoader(batches, batch_size=None))
     return trainer, images.view(steps, n, 1, 4, 4)
+
+
+class Unconditional(nn.Sequential):
+    """Layers in a row, as a generator or discriminator that ignores labels."""
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().forward(x)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -168,7 +204,7 @@ class SignalAt(Callback):
 
 
 class Spy(Callback):
-    """Write what each rank saw: the first batch, the first noise, and its weights at the end."""
+    """Save the first batch, the second step's logits of generated images, and the final weights of each rank."""
 
     def __init__(self, *, folder: str) -> None:
         self.folder = folder
@@ -182,5 +218,5 @@ class Spy(Callback):
             self.fake_logits = outputs["logits/fake"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        seen = {"batch": self.batch, "fake_logits": self.fake_logits, "weights": pl_module.state_dict()}
-        torch.save(seen, Path(self.folder) / f"{trainer.global_rank}.pt")
+        state = {"batch": self.batch, "fake_logits": self.fake_logits, "weights": pl_module.state_dict()}
+        torch.save(state, Path(self.folder) / f"{trainer.global_rank}.pt")

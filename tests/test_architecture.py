@@ -1,66 +1,123 @@
-"""Arrows between modules point one way: doors -> callbacks -> sampling, scoring, figures -> metrics."""
+"""Imports point one way: commands -> run -> callbacks -> sampling, visualize, metrics -> gan and what serves it."""
 
 import ast
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gan_lightning"
-DOORS = {"train", "evaluate", "sample", "export", "classifier"}
-CONFIGURATION = {"config", "rules", "doors", "checkpoint", "sweep"}
-PARTS = {"losses", "penalties", "latents"}
-KNOW_HYDRA = DOORS | CONFIGURATION
-MODULES = {str(p.relative_to(PACKAGE).with_suffix("")).replace("/", "."): p for p in PACKAGE.rglob("*.py")}
-MODULES = {name: path for name, path in MODULES.items() if not name.endswith("__init__")}
+# By name without "gan_lightning."; the package's own __init__ is left out: what it offers imports the rest when called.
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path != PACKAGE / "__init__.py"
+}
+LAYERS = (
+    {"losses", "penalties", "priors", "networks", "ema", "schedules", "seeding", "errors"},
+    {"gan", "simultaneous", "data", "perf"},
+    {"sampling", "visualize", "metrics"},
+    {"callbacks"},
+    {"run"},
+    {"train", "sample", "evaluate", "export", "train_classifier"},
+)
+BASE, COMMANDS = LAYERS[0], LAYERS[-1]
+BEFORE_TORCH = [*sorted(COMMANDS), "run.cli", "run.config", "run.schema", "run.sweep"]
+SLOW = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning_fabric"}
 
 
-def imports(name: str) -> set[str]:
-    """Name all that a module imports, its own package's modules without the package's name."""
+def top(name: str) -> str:
+    """Return the folder of a module, or its own name."""
+    return name.partition(".")[0]
+
+
+def statements(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:
+    """Yield the nodes of a module; ``at_import``: only those that run when it is imported."""
+    for node in ast.iter_child_nodes(tree):
+        if at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if at_import and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from statements(node, at_import=at_import)
+
+
+def imports(name: str, *, at_import: bool = False) -> set[str]:
+    """Return what a module imports: modules of this package by their keys in MODULES, others by their first name.
+
+    Args:
+        name: The module.
+        at_import: Leave out what functions import when they are called, and what only type checkers import.
+    """
     found = set()
-    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+    for node in statements(ast.parse(MODULES[name].read_text()), at_import=at_import):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {i.removeprefix("gan_lightning.") for i in found}
+        if isinstance(node, ast.ImportFrom):
+            assert node.module, f"{name}: imports are absolute"
+            assert node.level == 0, f"{name}: imports are absolute"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {i for i in inner if i.removeprefix("gan_lightning.") in MODULES}
+            found |= modules if len(modules) == len(inner) else modules | {node.module}
+    own = {i.removeprefix("gan_lightning.") for i in found if i.startswith("gan_lightning.")}
+    assert own <= set(MODULES), f"{name}: {own - set(MODULES)}"
+    return own | {top(i) for i in found if not i.startswith("gan_lightning")}
 
 
 def layer(name: str) -> int:
-    """Place a module in the house, the lowest floor first."""
-    if name in DOORS:
-        return 5
-    if name in CONFIGURATION:
-        return 4
-    if name.startswith("callbacks."):
-        return 3
-    if name in {"sampling", "scoring", "figures"}:
-        return 2
-    if name in {"gan", "simultaneous", "cuda_graphs", "overhead", "classification"} or name.startswith("data."):
-        return 1
-    return 0
+    return next(i for i, names in enumerate(LAYERS) if top(name) in names)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_no_arrow_points_up(name: str) -> None:
+def test_imports_point_one_way(name: str) -> None:
     for other in imports(name) & set(MODULES):
         assert layer(other) <= layer(name), f"{name} imports {other}"
+        assert top(other) not in COMMANDS, f"{name} imports {other}"
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - KNOW_HYDRA))
-def test_only_doors_and_configuration_know_hydra(name: str) -> None:
-    assert not [i for i in imports(name) if i.split(".")[0] in ("hydra", "omegaconf")]
+def test_imports_have_no_cycle() -> None:
+    TopologicalSorter({name: imports(name) & set(MODULES) for name in MODULES}).prepare()
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if n in PARTS or n.startswith("networks.")])
-def test_parts_import_torch_and_networks_only(name: str) -> None:
-    outside = {i.split(".")[0] for i in imports(name)}
-    assert outside <= {"torch", "networks", "collections", "dataclasses", "itertools", "math", "typing"}
+@pytest.mark.parametrize("name", [name for name in MODULES if top(name) in BASE])
+def test_parts_import_torch_only(name: str) -> None:
+    allowed = {"torch", "networks"} | ({"numpy"} if name == "seeding" else set())
+    assert imports(name) - sys.stdlib_module_names <= allowed
 
 
-def test_the_gan_names_no_part() -> None:
-    parts = {n for n in MODULES if n in PARTS or n.startswith(("networks.", "data."))}
-    assert not imports("gan") & parts
+def test_the_gan_knows_no_network_loss_or_data_set() -> None:
+    assert imports("gan") & set(MODULES) == {"seeding"}
+    assert imports("simultaneous") & set(MODULES) == {"gan"}
 
 
-def test_the_gan_fits_on_200_lines() -> None:
-    assert len(MODULES["gan"].read_text().splitlines()) <= 200
+@pytest.mark.parametrize("name", [name for name in MODULES if layer(name) < layer("run")])
+def test_only_run_and_the_commands_know_hydra(name: str) -> None:
+    assert not imports(name) & {"hydra", "omegaconf"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_perf_can_be_deleted(name: str) -> None:
+    others = imports(name) & set(MODULES)
+    if top(name) == "perf":
+        assert {other for other in others if top(other) != "perf"} <= {"gan", "errors"}
+    elif top(name) != "run":
+        assert "perf" not in set(map(top, others))
+
+
+@pytest.mark.parametrize("name", BEFORE_TORCH)
+def test_mistakes_are_answered_before_torch_is_imported(name: str) -> None:
+    reached, waiting = set(), [name]
+    while waiting:
+        for other in imports(waiting.pop(), at_import=True) - reached:
+            reached.add(other)
+            packages = [".".join(other.split(".")[:i]) for i in range(1, other.count(".") + 1)]
+            waiting += [module for module in (other, *packages) if module in MODULES]
+    assert not reached & SLOW
+
+
+def test_the_package_itself_is_imported_without_torch() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    found = [n for n in statements(tree, at_import=True) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert {ast.unparse(n) for n in found} <= {"from pathlib import Path", "from typing import TYPE_CHECKING"}

@@ -1,4 +1,4 @@
-"""Two devices: two processes on the CPU, by the keys that several GPUs need."""
+"""Two devices: two processes on the CPU, set up by the keys that several GPUs need."""
 
 import copy
 import json
@@ -27,14 +27,14 @@ class Gradients(Callback):
         fake = gan["g"](torch.randn(64, 100)).detach()
         loss = pl_module.loss.discriminator(gan["d"](batch[0]), gan["d"](fake))
         names, values = zip(*gan["d"].named_parameters(), strict=True)
-        self.alone = dict(zip(names, torch.autograd.grad(loss, values), strict=True))
+        self.own = dict(zip(names, torch.autograd.grad(loss, values), strict=True))
         self.before = {name: value.detach().clone() for name, value in gan["d"].named_parameters()}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         after = {name: value.detach() for name, value in pl_module.discriminator.named_parameters()}
-        seen = {"alone": self.alone, "before": self.before, "after": after}
-        seen["generator"] = dict(pl_module.generator.named_parameters())
-        torch.save(seen, Path(self.folder) / f"{trainer.global_rank}.grad")
+        state = {"own": self.own, "before": self.before, "after": after}
+        state["generator"] = dict(pl_module.generator.named_parameters())
+        torch.save(state, Path(self.folder) / f"{trainer.global_rank}.grad")
 
 
 def train(run: str, *overrides: str, cwd: Path, code: int = 0) -> Path:
@@ -67,16 +67,16 @@ def test_two_devices(tmp_path: Path) -> None:
     signalled = f"+callbacks.signal={{_target_: tests.helpers.SignalAt, step: 6, signum: {int(signal.SIGTERM)}}}"
     cut = train("cut", *SMALL, *TWO, "hydra.run.dir=cut", signalled, cwd=tmp_path, code=143)
     assert last(cut)["global_step"] == 8  # the ranks agree at the next log
-    train("cut", "checkpoint=cut/checkpoints/last.ckpt", "callbacks.signal=null", cwd=tmp_path)
+    train("cut", "checkpoint=cut/checkpoints/last.ckpt", "+callbacks.signal=null", cwd=tmp_path)
     assert same(last(run)["state_dict"], last(cut)["state_dict"])
     assert same(last(run)["optimizer_states"], last(cut)["optimizer_states"])
 
 
 @pytest.mark.parametrize("algorithm", ["alternating", "simultaneous"])
 def test_gradients_are_averaged(tmp_path: Path, algorithm: str) -> None:
-    """After one step of plain gradient descent the discriminator has moved by the mean of the two gradients.
+    """After one step of gradient descent without momentum, D has moved by the mean of the two gradients.
 
-    The generators, which saw different noise, have stayed the same.
+    The generators, whose noise differs, are still equal.
     """
     small = [option for option in SMALL if not option.startswith("trainer.max_steps")]
     options = [*small, "trainer.max_steps=1", "optimizer=sgd", "optimizer.momentum=0", "penalty=none"]
@@ -88,6 +88,6 @@ def test_gradients_are_averaged(tmp_path: Path, algorithm: str) -> None:
     assert same(a["generator"], b["generator"])
     for name, before in a["before"].items():
         assert torch.equal(before, b["before"][name])
-        mean = (a["alone"][name] + b["alone"][name]) / 2
-        assert not torch.allclose(a["alone"][name], b["alone"][name])
+        mean = (a["own"][name] + b["own"][name]) / 2
+        assert not torch.allclose(a["own"][name], b["own"][name])
         torch.testing.assert_close(a["after"][name], before - 0.1 * mean, rtol=1e-4, atol=1e-6)

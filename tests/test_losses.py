@@ -16,24 +16,24 @@ LOSSES = [Minimax(), NonSaturating()]
 
 
 def d(logits: Tensor) -> Tensor:
-    """D(x), written out as the article has it."""
+    """Return D(x), written out as the paper has it."""
     return 1 / (1 + torch.exp(-logits))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @given(real=logits, fake=logits)
-def test_discriminator_is_the_articles(loss: Any, real: Tensor, fake: Tensor) -> None:
+def test_discriminator_loss_is_the_papers(loss: Any, real: Tensor, fake: Tensor) -> None:
     expected = (-torch.log(d(real))).mean() + (-torch.log(1 - d(fake))).mean()
     torch.testing.assert_close(loss.discriminator(real, fake), expected, rtol=1e-6, atol=1e-9)
 
 
 @given(fake=logits)
-def test_minimax_generator_is_the_articles(fake: Tensor) -> None:
+def test_minimax_generator_loss_is_the_papers(fake: Tensor) -> None:
     torch.testing.assert_close(Minimax().generator(fake), torch.log(1 - d(fake)).mean(), rtol=1e-6, atol=1e-9)
 
 
 @given(fake=logits)
-def test_non_saturating_generator_is_the_papers(fake: Tensor) -> None:
+def test_non_saturating_generator_loss_is_the_papers(fake: Tensor) -> None:
     torch.testing.assert_close(NonSaturating().generator(fake), -torch.log(d(fake)).mean(), rtol=1e-6, atol=1e-9)
 
 
@@ -51,7 +51,7 @@ def test_relativistic_is_the_papers(pairs: list[tuple[float, float]]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_finite_at_extreme_logits(loss: Any, logit: float, dtype: torch.dtype) -> None:
     real, fake = (torch.full((4, 1), sign * logit, dtype=dtype, requires_grad=True) for sign in (1, -1))
-    others = [real] if hasattr(loss, "pairs") else []
+    others = [real] if getattr(loss, "needs_real_logits", False) else []
     for value in (loss.discriminator(real, fake), loss.generator(fake, *others)):
         gradients = torch.autograd.grad(value, [real, fake], allow_unused=True, retain_graph=True)
         assert torch.isfinite(value)
@@ -63,8 +63,8 @@ def test_equilibrium_is_log_4() -> None:
     assert Minimax().discriminator(zeros, zeros).item() == pytest.approx(math.log(4))
 
 
-def test_gradients_when_the_discriminator_is_sure() -> None:
-    """The minimax loss saturates on rejected fakes; the heuristic does not (section 3 of the paper)."""
+def test_gradients_when_the_discriminator_is_certain() -> None:
+    """The minimax loss saturates on rejected images; the heuristic does not (section 3 of the paper)."""
     slopes = []
     for loss in LOSSES:
         fake = torch.tensor([[-10.0]], requires_grad=True)

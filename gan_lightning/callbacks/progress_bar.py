@@ -1,40 +1,42 @@
 """A progress bar for the whole run."""
 
+import logging
+import sys
 from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ProgressBar as LightningProgressBar
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gan_lightning.callbacks.scalars import images_per_step
 from gan_lightning.gan import GAN
 
 
 class ProgressBar(LightningProgressBar):
-    """Show steps, images a second, the time left and both losses, from the first step to the last.
+    """Show steps, images per second, the time left and both losses in one bar for the whole run.
 
-    Args:
-        every_n_steps: Between two looks at the losses, which wait for the device.
+    It is updated every ``trainer.log_every_n_steps`` steps, since reading the losses waits for the device. Lightning's
+    own RichProgressBar has a bar per epoch and per validation, and is updated in every step.
     """
 
-    def __init__(self, *, every_n_steps: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.every_n_steps = every_n_steps
+        self.enabled = True
+        self.bar: Progress | None = None
+
+    def enable(self) -> None:
+        """Show the bar."""
         self.enabled = True
 
     def disable(self) -> None:
-        """Stay silent; Lightning calls this on every rank but the first."""
+        """Show no bar; Lightning calls this on every rank but the first."""
         self.enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Put the bar up."""
+        """Show the bar at the step where the run starts or resumes."""
+        if not self.enabled:
+            return
         self.bar = Progress(
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
@@ -43,41 +45,49 @@ class ProgressBar(LightningProgressBar):
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
             console=Console(),
-            disable=not self.enabled,
             expand=True,
             refresh_per_second=2,
         )
-        steps = trainer.max_steps
-        if trainer.max_epochs and trainer.max_epochs > 0:
-            in_epochs = trainer.max_epochs * int(trainer.num_training_batches)
-            steps = min(steps, in_epochs) if steps > 0 else in_epochs
-        self.task = self.bar.add_task(
-            "", total=steps if steps > 0 else None, completed=trainer.global_step, rate="", losses=""
-        )
+        steps = trainer.estimated_stepping_batches
+        total = steps if 0 < steps < float("inf") else None
+        self.task = self.bar.add_task("", total=total, completed=trainer.global_step, rate="", losses="")
+        stdout = sys.stdout
         self.bar.start()
+        redirect_logging(stdout, sys.stdout)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the bar on."""
-        if trainer.global_step % self.every_n_steps:
-            return
-        speed = self.bar.tasks[0].speed
-        rate = f"{speed * images_per_step(trainer):,.0f} images/s" if speed else ""
-        losses = f"loss D {outputs['loss/discriminator']:.3f} G {outputs['loss/generator']:.3f}"
-        self.bar.update(self.task, completed=trainer.global_step, rate=rate, losses=losses)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Leave a line about the validation above the bar."""
-        if self.enabled:
-            figures = (f"{name} {float(value):.4g}" for name, value in trainer.callback_metrics.items())
-            words = ", ".join(figures).replace("validation/", "").replace("_", " ")
-            self.bar.console.print(f"step {trainer.global_step}: {words}", highlight=False, soft_wrap=True)
+        """Update the bar."""
+        if self.bar and trainer.global_step % trainer.log_every_n_steps == 0:
+            speed = self.bar.tasks[0].speed
+            rate = f"{speed * images_per_step(trainer):,.0f} images/s" if speed else ""
+            losses = f"loss D {outputs['loss/discriminator']:.3f} G {outputs['loss/generator']:.3f}"
+            self.bar.update(self.task, completed=trainer.global_step, rate=rate, losses=losses)
 
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Leave the full bar standing."""
-        self.bar.update(self.task, completed=trainer.global_step)
-        self.bar.stop()
+        """Leave the bar on the screen as it is at the last step."""
+        if self.bar:
+            self.bar.update(self.task, completed=trainer.global_step)
+            self.stop()
 
     def on_exception(self, trainer: Trainer, pl_module: GAN, exception: BaseException) -> None:
-        """Give the terminal back."""
-        if hasattr(self, "bar"):
+        """Restore the terminal."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the bar."""
+        if self.bar:
+            stdout = sys.stdout
             self.bar.stop()
+            redirect_logging(stdout, sys.stdout)
+            self.bar = None
+
+
+def redirect_logging(old: Any, new: Any) -> None:
+    """Move logging from one stream to another.
+
+    While a bar is on a terminal, rich puts a stream in place of ``sys.stdout`` that prints above the bar. Handlers keep
+    the stream they were created with, and would print into the bar.
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+            handler.setStream(new)

@@ -1,4 +1,4 @@
-"""The same latents, drawn again and again."""
+"""The images of fixed latents during training."""
 
 from pathlib import Path
 from typing import Any
@@ -8,51 +8,53 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from gan_lightning import figures, sampling
+from gan_lightning import sampling, visualize
 from gan_lightning.data.images import to_pixels
 from gan_lightning.gan import GAN
 
 
 class SampleGrid(Callback):
-    """Show the images of the fixed latents in TensorBoard as they grow, and keep the last as ``samples.png``.
+    """Log the images of the fixed latents to TensorBoard, and write the last ones to ``samples.png``.
 
     Args:
-        every_n_steps: Between two grids.
+        every_n_steps: Steps from one grid to the next. A run also begins and ends with one.
+
+    Raises:
+        ValueError: If that is below 1.
     """
 
     def __init__(self, *, every_n_steps: int) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps={every_n_steps}: must be at least 1")
         self.every_n_steps = every_n_steps
-        self.last = -1  # the step of the last grid
+        self.last_step = -1  # of the last grid
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Show what an untrained generator makes."""
+        """Log the images of the untrained generator."""
         if trainer.global_step == 0:
-            self.show(trainer, pl_module)
+            self.log_grid(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Show the grid when it is time."""
+        """Log a grid every ``every_n_steps`` steps."""
         if trainer.global_step % self.every_n_steps == 0:
-            self.show(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Show and keep the last grid."""
-        if self.last != trainer.global_step:
-            self.show(trainer, pl_module)
-        self.keep(trainer, pl_module)
+            self.log_grid(trainer, pl_module)
 
     @rank_zero_only
-    def show(self, trainer: Trainer, gan: GAN) -> None:
-        """Give the grid to TensorBoard."""
-        self.last = trainer.global_step
+    def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Log and write the last grid."""
+        if self.last_step != trainer.global_step:
+            self.log_grid(trainer, pl_module)
+        visualize.save(fixed_grid(pl_module), Path(trainer.default_root_dir) / "samples.png", scale=2)
+
+    @rank_zero_only
+    def log_grid(self, trainer: Trainer, gan: GAN) -> None:
+        """Log the current grid to TensorBoard."""
+        self.last_step = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("samples", self.draw(gan), trainer.global_step)
+                logger.experiment.add_image("samples", fixed_grid(gan), trainer.global_step)
 
-    @rank_zero_only
-    def keep(self, trainer: Trainer, gan: GAN) -> None:
-        """Write the grid into the run's folder."""
-        figures.save(self.draw(gan), Path(trainer.default_root_dir) / "samples.png", scale=2)
 
-    def draw(self, gan: GAN) -> Tensor:
-        """Make the grid (3, H, W), uint8."""
-        return figures.grid(to_pixels(sampling.show(gan, gan.fixed_latents)))
+def fixed_grid(gan: GAN) -> Tensor:
+    """Return the images of the fixed latents as one picture (3, H, W), uint8."""
+    return visualize.grid(to_pixels(sampling.generate(gan, gan.fixed_latents)))

@@ -1,8 +1,9 @@
-"""What can be read off the game while it is played."""
+"""Scalars of training: losses, the discriminator's outputs, throughput."""
 
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
@@ -11,62 +12,103 @@ from torch import Tensor
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
 
+log = logging.getLogger(__name__)
+
+# A run is reported as slow after 3 measurements in a row below 0.4 of the best of at least 5 earlier ones.
+SLOW, IN_A_ROW, MEASURED_BEFORE = 0.4, 3, 5
+
 
 def images_per_step(trainer: Trainer) -> int:
-    """How many real images a step takes, on all devices together."""
+    """Return the number of real images that a step takes on all devices together."""
     data: ImageDataModule = trainer.datamodule
     return data.batch_size * data.minibatches_per_step * trainer.world_size
 
 
-class Scalars(Callback):
-    """Log losses, D(x) and D(G(z)), throughput and images seen every ``trainer.log_every_n_steps`` steps.
+def log_scalars(trainer: Trainer, values: Mapping[str, float | Tensor]) -> None:
+    """Send values to every logger, at the trainer's global step."""
+    for logger in trainer.loggers:
+        logger.log_metrics({name: float(value) for name, value in values.items()}, step=trainer.global_step)
 
-    The step is ``trainer.global_step``, the number of generator updates. Nothing is computed, and no device is
-    waited for, in the steps between. After each validation, ``validation/<name>``.
+
+class Scalars(Callback):
+    """Log losses, the discriminator's outputs, throughput and images seen every ``trainer.log_every_n_steps`` steps.
+
+    The outputs are the mean probabilities D(x) and D(G(z)) if the loss has them, else the mean logits; ``images_seen``
+    counts real images. The steps between compute nothing and do not wait for the device. After each validation, its
+    values go to the loggers as ``validation/<name>``, and with all other metrics to the log, in one line.
+
+    Warns once if a value is no longer finite, and once if throughput falls and stays low.
     """
 
-    every_n_steps = 0  # as the trainer's is looked at anyway
-    warned = False  # that a figure is no longer finite
+    def __init__(self) -> None:
+        self.warned_not_finite = self.warned_slow = False
+        self.best_rate, self.measurements, self.slow = 0.0, 0, 0
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Start the clock."""
-        self.start(trainer)
+        self.restart_clock(trainer)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Log the figures on validation images, and start the clock anew: throughput is training's alone."""
-        figures = trainer.callback_metrics.items()
-        log(trainer, {name: value for name, value in figures if name.startswith("validation/")})
-        self.start(trainer)
-
-    def start(self, trainer: Trainer) -> None:
-        """Remember when, and at which step."""
+    def restart_clock(self, trainer: Trainer) -> None:
+        """Begin a measurement of throughput at the current step."""
         self.since = time.perf_counter(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log what the step's discriminator update saw."""
+        """Log the step's losses and its last discriminator outputs."""
         if trainer.global_step % trainer.log_every_n_steps:
             return
-        figures = {
-            "loss/discriminator": outputs["loss/discriminator"],
-            "loss/generator": outputs["loss/generator"],
-            "probability/real": outputs["logits/real"].float().sigmoid().mean(),
-            "probability/fake": outputs["logits/fake"].float().sigmoid().mean(),
-        }
-        figures = {name: value.item() for name, value in figures.items()}  # waits for the device
-        if not self.warned and not all(map(math.isfinite, figures.values())):
-            self.warned = True
-            told = ", ".join(f"{name}={value:.4g}" for name, value in figures.items())
-            logging.getLogger(__name__).warning("step %d: no longer finite: %s", trainer.global_step, told)
-        then, step = self.since
-        figures["throughput/images_per_second"] = (
-            (trainer.global_step - step) * images_per_step(trainer) / (time.perf_counter() - then)
-        )
-        figures["images_seen"] = trainer.global_step * images_per_step(trainer)
-        log(trainer, figures)
-        self.start(trainer)
+        tensors = {name: outputs[name] for name in ("loss/discriminator", "loss/generator")}
+        for images in ("real", "fake"):
+            logits = outputs[f"logits/{images}"].float()
+            if getattr(pl_module.loss, "gives_probabilities", False):
+                tensors[f"probability/{images}"] = logits.sigmoid().mean()
+            else:
+                tensors[f"logits/{images}"] = logits.mean()
+        values = {name: tensor.item() for name, tensor in tensors.items()}  # waits for the device
+        start, step = self.since
+        images_per_second = (trainer.global_step - step) * images_per_step(trainer) / (time.perf_counter() - start)
+        if trainer.is_global_zero:
+            self.warn_if_not_finite(trainer, values)
+            self.warn_if_slow(trainer, images_per_second)
+        values["throughput/images_per_second"] = images_per_second
+        values["images_seen"] = trainer.global_step * images_per_step(trainer)
+        log_scalars(trainer, values)
+        self.restart_clock(trainer)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Log the validation's values, and restart the clock, as throughput excludes validation."""
+        values = trainer.callback_metrics
+        if values and trainer.is_global_zero and not trainer.sanity_checking:
+            log_scalars(trainer, {name: value for name, value in values.items() if name.startswith("validation/")})
+            line = ", ".join(f"{name.removeprefix('validation/')} {value:.4g}" for name, value in values.items())
+            log.info("step %d: %s", trainer.global_step, line)
+        self.restart_clock(trainer)
 
-def log(trainer: Trainer, figures: dict[str, float] | dict[str, Tensor]) -> None:
-    """Give figures to every logger, on the axis of generator updates."""
-    for logger in trainer.loggers:
-        logger.log_metrics({name: float(value) for name, value in figures.items()}, step=trainer.global_step)
+    def warn_if_not_finite(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        """Warn, once, if a loss or an output is infinite or not a number."""
+        if not self.warned_not_finite and not all(map(math.isfinite, values.values())):
+            self.warned_not_finite = True
+            line = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            log.warning("step %d: a value is no longer finite: %s", trainer.global_step, line)
+
+    def warn_if_slow(self, trainer: Trainer, rate: float) -> None:
+        """Warn, once, if throughput (images per second) has fallen and stayed low.
+
+        On a CPU the usual cause is another program on the same cores: OpenMP's threads spin while they wait for one
+        that the other program keeps from running.
+        """
+        is_slow = self.measurements >= MEASURED_BEFORE and rate < SLOW * self.best_rate
+        self.slow = self.slow + 1 if is_slow else 0
+        self.measurements, self.best_rate = self.measurements + 1, max(self.best_rate, rate)
+        if self.slow == IN_A_ROW and not self.warned_slow:
+            self.warned_slow = True
+            on_cpu = trainer.strategy.root_device.type == "cpu"
+            log.warning(
+                "step %d: throughput has fallen from %.0f to %.0f images/s%s",
+                trainer.global_step,
+                self.best_rate,
+                rate,
+                "; another program may be using the cores. If so, it helps to stop this run and to resume it with "
+                "OMP_WAIT_POLICY=PASSIVE (or OMP_NUM_THREADS=1) in the environment"
+                if on_cpu
+                else "",
+            )

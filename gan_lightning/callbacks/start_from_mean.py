@@ -1,25 +1,34 @@
-"""A generator that begins with the mean image."""
+"""A generator whose first images are the mean image."""
+
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
 
-from gan_lightning.data.images import normalise
+from gan_lightning.data.images import normalize
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
 
 class StartFromMean(Callback):
-    """Set the generator's output biases so that its first images are the training images' mean.
+    """Set the generator's output biases so that its first images are the mean of the training images.
 
-    Needs a generator with ``start_from_mean``; a resumed run is left as it is.
+    The generator needs a method ``start_from_mean(mean)``. A resumed run is not changed.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Set them."""
-        if trainer.global_step == 0:
-            if not hasattr(pl_module.generator, "start_from_mean"):
-                raise InputError("callbacks.start_from_mean: this generator cannot; callbacks.start_from_mean=null")
-            sums = [normalise(part).sum(0) for part in trainer.datamodule.train.parts()]
-            mean = (torch.stack(sums).sum(0) / len(trainer.datamodule.train)).to(pl_module.device)
-            for network in filter(None, (pl_module.generator, pl_module.average and pl_module.average.network)):
-                network.start_from_mean(mean)
+        """Set the biases of the generator and of its EMA.
+
+        Raises:
+            InputError: If the generator has no such method.
+        """
+        if trainer.global_step > 0:
+            return
+        if not hasattr(pl_module.generator, "start_from_mean"):
+            name = type(pl_module.generator).__name__
+            raise InputError(f"callbacks.start_from_mean: must be null, as {name} has no method start_from_mean")
+        train = trainer.datamodule.train
+        mean = torch.stack([normalize(images).sum(0) for images in train.batches()]).sum(0) / len(train)  # (C, H, W)
+        networks: list[Any] = [pl_module.generator] + ([pl_module.ema.network] if pl_module.ema else [])
+        for network in networks:
+            network.start_from_mean(mean.to(pl_module.device))

@@ -1,4 +1,4 @@
-"""A folder of one's own images."""
+"""A folder of the user's own images."""
 
 import random
 from pathlib import Path
@@ -12,27 +12,32 @@ from gan_lightning.errors import InputError
 
 
 class Folder(ImageFolder):
-    """The images below ``root/train`` or ``root/test``, a folder a class, in an order that mixes the classes.
+    """The images in ``root/train`` or ``root/test``, with one folder per class, in an order that mixes the classes.
 
-    What is transparent becomes opaque; 16 bits of grey become 8.
+    Transparency is dropped, and 16-bit grayscale is reduced to 8 bits.
 
     Args:
-        root: The folder of both.
-        size: What the shorter side is resized to; the longer is cut to it, in the middle.
-        channels: 1: grey, 3: colour.
-        train: Which of the two.
-        download: Not used; there is nowhere to get them from.
+        root: The folder that holds ``train`` and ``test``.
+        size: Pixels that the shorter side is resized to; the longer side is then cropped to it, around the center.
+        channels: 1 for grayscale, 3 for color.
+        train: Whether to use ``train`` or ``test``.
+        download: Ignored, as nothing can be downloaded.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or no image in it.
+        ValueError: If an argument is out of range.
+        FileNotFoundError: If the folder is absent or has no images.
     """
 
     def __init__(self, root: str, *, size: int, channels: int, train: bool, download: bool) -> None:
-        changes = [v2.Grayscale(channels)] if channels == 1 else []
+        if size < 1:
+            raise ValueError(f"size={size}: must be at least 1")
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels}: must be 1 (grayscale) or 3 (color)")
+        grayscale = [v2.Grayscale()] if channels == 1 else []
         super().__init__(
             str(Path(root) / ("train" if train else "test")),
             loader=read,
-            transform=v2.Compose([*changes, v2.Resize(size), v2.CenterCrop(size)]),
+            transform=v2.Compose([*grayscale, v2.Resize(size), v2.CenterCrop(size)]),
         )
         random.Random(0).shuffle(self.samples)
 
@@ -45,8 +50,8 @@ def read(path: str) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
                 return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
             return image.convert("RGB")
     except OSError as error:
-        raise InputError(f"{path}: not an image that can be read, or a part of one") from error
+        raise InputError(f"{path}: cannot be read as an image; it may be incomplete") from error

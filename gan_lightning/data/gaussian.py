@@ -1,4 +1,4 @@
-"""Numbers in place of images: the data of the paper's Figure 1."""
+"""The data of the paper's Figure 1: numbers in place of images."""
 
 from typing import Any
 
@@ -9,18 +9,25 @@ from gan_lightning.data.images import to_pixels
 
 
 class Gaussian:
-    """A torchvision-style data set of images of one pixel, drawn from a normal distribution.
+    """A torchvision-style data set of one-pixel images sampled from a normal distribution.
 
     Args:
-        root: Not used, as there are no files.
-        train: The training images, or as many others to test on.
-        download: Not used.
-        mean: Of the pixel, in [-1, 1].
-        std: Of the pixel.
-        size: How many.
+        root: Ignored, as no files are read.
+        train: Whether to return the training images, or as many test images.
+        download: Ignored.
+        mean: Mean of the pixel, in [-1, 1].
+        std: Standard deviation of the pixel, above 0.
+        size: Number of images.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, root: str, *, train: bool, download: bool = False, mean: float, std: float, size: int) -> None:
+        if not std > 0:
+            raise ValueError(f"std={std}: must be above 0")
+        if size < 1:
+            raise ValueError(f"size={size}: must be at least 1")
         generator = torch.Generator().manual_seed(int(train))
         self.data = to_pixels(torch.randn(size, 1, 1, generator=generator) * std + mean)
         self.targets = torch.zeros(size, dtype=torch.int64)

@@ -1,7 +1,7 @@
-"""The features that FID and its kin compare images by: of a classifier trained by this package, or Inception's."""
+"""The features that FID, KID, precision and recall compare: of this package's classifier, or of Inception-v3."""
 
+import hashlib
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gan_lightning.errors import InputError
-from gan_lightning.networks.classifier import Classifier
+from gan_lightning.metrics.classifier import Classifier
 
 FOLDER = Path(__file__).parent
 
 
 class Features(nn.Module):
-    """A frozen classifier that turns images (N, C, H, W) in [-1, 1] into features (N, num_features).
+    """A frozen classifier that maps images (N, C, H, W) in [-1, 1] to features (N, num_features).
 
-    A result is kept for as long as its images are, so that all who are given one tensor share one pass.
+    The features of a tensor are cached for as long as the tensor exists, so that all metrics that are given the same
+    tensor share one forward pass.
 
     Args:
         classifier: Has ``features``, ``head``, ``num_features`` and ``num_classes``.
@@ -26,10 +27,10 @@ class Features(nn.Module):
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        # Channels last: five sixths of the time, on a CPU
+        # channels_last takes five sixths of the time on a CPU.
         self.classifier = classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.num_features, self.num_classes = classifier.num_features, classifier.num_classes
-        self._seen: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._cache: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def train(self, mode: bool = True) -> "Features":
         """Stay in evaluation mode."""
@@ -37,14 +38,14 @@ class Features(nn.Module):
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        """Give the features (N, num_features)."""
-        if images not in self._seen:  # parts of 25 stay in a processor's cache, and in memory that is kept
-            self._seen[images] = torch.cat([self.classifier.features(part) for part in images.split(25)])
-        return self._seen[images]
+        """Return the features (N, num_features) of images (N, C, H, W) in [-1, 1]."""
+        if images not in self._cache:  # the activations of 25 images fit in a processor's cache
+            self._cache[images] = torch.cat([self.classifier.features(part) for part in images.split(25)])
+        return self._cache[images]
 
     @torch.inference_mode()
     def classify(self, images: Tensor) -> Tensor:
-        """Give the likeliest classes (N,)."""
+        """Return the most likely classes (N,) of images (N, C, H, W) in [-1, 1]."""
         return self.classifier.head(self(images)).argmax(1)
 
 
@@ -52,10 +53,10 @@ class Inception(nn.Module):
     """Inception-v3 with the weights and the resizing of the original FID (Heusel et al., 2017), by torch-fidelity.
 
     Args:
-        weights: torch-fidelity's file of weights. It is unpickled: name one that you trust.
+        weights: torch-fidelity's file of weights. It is unpickled: use only a file that you trust.
 
     Raises:
-        InputError: If there is no such file.
+        InputError: If the file does not exist.
         ModuleNotFoundError: If torch-fidelity is not installed.
     """
 
@@ -66,38 +67,35 @@ class Inception(nn.Module):
 
         super().__init__()
         if not Path(weights).is_file():
-            raise InputError(f"weights={weights}: no such file")
+            raise InputError(f"weights={weights}: no such file; must be torch-fidelity's file of Inception's weights")
         self.network = NoTrainInceptionV3("inception-v3-compat", [str(self.num_features)], weights, antialias=False)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W) in [-1, 1], C = 1 or 3, to features (N, 2048)."""
+        """Return the features (N, 2048) of images (N, C, H, W) in [-1, 1], C = 1 or 3."""
         pixels = images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
         return torch.cat([self.network(part) for part in pixels.split(50)])
 
 
 @lru_cache
-def load(*, weights: str, sha256: str) -> Features:
-    """Load a classifier's weights, once in a process.
+def load_features(*, weights: str, sha256: str) -> Features:
+    """Return the features of a trained classifier, loaded once per process.
 
     Args:
         weights: A ``.safetensors`` file, by its path or by its name in this package's ``metrics/``.
-        sha256: What the file's SHA-256 must be.
+        sha256: The file's SHA-256 in hexadecimal.
 
     Raises:
-        InputError: If there is no such file or it is another one.
+        InputError: If the file does not exist or has another SHA-256.
     """
     path = Path(weights) if Path(weights).is_file() else FOLDER / weights
     if not path.is_file():
-        raise InputError(f"features.weights={weights}: no such file; `make classifier` trains one")
+        raise InputError(
+            f"features.weights={weights}: no such file; `python -m gan_lightning.train_classifier` trains one"
+        )
     content = path.read_bytes()
-    if (found := digest(content)) != sha256:
-        raise InputError(f"features.sha256={sha256}: {path} has {found}")
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise InputError(f"features.sha256={sha256}: the SHA-256 of {path} is {found}")
     classifier = Classifier()
     classifier.load_state_dict(load_tensors(content))
     return Features(classifier)
-
-
-def digest(content: bytes) -> str:
-    """Give the SHA-256 of bytes in hexadecimal."""
-    return sha256(content).hexdigest()

@@ -1,22 +1,27 @@
-"""Modes covered, and how evenly."""
+"""Number of classes among the generated images, and how evenly they are covered."""
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from gan_lightning.metrics.base import ImageMetric
 from gan_lightning.metrics.features import Features
 
 
-class Modes(Metric):
-    """Which classes a classifier finds among the generated images, beside those of real ones.
+class Modes(ImageMetric):
+    """Distribution of the generated images over a classifier's classes, compared with that of real images.
 
     Args:
-        features: Has ``classify``, images (N, C, H, W) in [-1, 1] to classes (N,), and ``num_classes``.
+        features: Has ``classify``, which maps images (N, C, H, W) in [-1, 1] to classes (N,), and ``num_classes``.
     """
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
+    values: ClassVar[dict[str, bool | None]] = {
+        "modes": True,
+        "mode_kl": False,
+        "mode_share_min": True,
+        "mode_share_max": False,
+    }
     real: Tensor
     fake: Tensor
 
@@ -27,12 +32,12 @@ class Modes(Metric):
             self.add_state(name, default=torch.zeros(features.num_classes), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, *, real: bool) -> None:
-        """Take in images (N, C, H, W) in [-1, 1]."""
+        """Count the classes of images (N, C, H, W) in [-1, 1]."""
         counts = self.features.classify(images).bincount(minlength=self.features.num_classes)
         (self.real if real else self.fake).add_(counts)
 
     def compute(self) -> dict[str, Tensor]:
-        """Give ``modes`` (classes found), ``mode_kl`` and the least and the largest class's share.
+        """Return ``modes`` (number of generated classes), ``mode_kl`` and the smallest and largest share of a class.
 
         ``mode_kl`` is KL(generated ‖ real) between the two distributions over classes, in nats.
         """

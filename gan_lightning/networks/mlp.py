@@ -6,21 +6,24 @@ from math import prod
 
 from torch import Tensor, nn
 
-from gan_lightning.networks.linear import Linear
+from gan_lightning.networks import check_sizes
 
 
 class Generator(nn.Module):
-    """Noise to images: linear layers, LeakyReLU between them, BatchNorm on all hidden ones but the first.
+    """Linear layers with LeakyReLU between them, and BatchNorm on all hidden layers but the first.
 
-    The article passes 0.8 to ``BatchNorm1d`` as its second argument. That argument is ``eps``, although code
-    that writes it so mostly meant ``momentum``; it is kept here under its true name.
+    The article passes 0.8 as the second argument of ``BatchNorm1d``. That argument is ``eps``, although code that
+    writes it this way mostly meant ``momentum``; it is kept here under its true name.
 
     Args:
         latent_dim: Length of a noise vector.
         image_shape: (C, H, W) of an image.
         widths: Widths of the hidden layers.
-        negative_slope: Of LeakyReLU.
-        batch_norm_eps: Added to the variance in BatchNorm.
+        negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
+        batch_norm_eps: Added to the variance in BatchNorm; above 0.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -33,38 +36,56 @@ class Generator(nn.Module):
         batch_norm_eps: float,
     ) -> None:
         super().__init__()
+        check_sizes(latent_dim=latent_dim, image_shape=image_shape, widths=widths)
+        check_slope(negative_slope)
+        if not batch_norm_eps > 0:
+            raise ValueError(f"batch_norm_eps={batch_norm_eps}: must be above 0")
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise([latent_dim, *widths])):
-            layers.append(Linear(before, after))
+            layers.append(nn.Linear(before, after))
             if i > 0:
                 layers.append(nn.BatchNorm1d(after, eps=batch_norm_eps))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
-        layers += [Linear(widths[-1], prod(image_shape)), nn.Tanh(), nn.Unflatten(1, tuple(image_shape))]
+        layers += [nn.Linear(widths[-1], prod(image_shape)), nn.Tanh(), nn.Unflatten(1, tuple(image_shape))]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Map noise (N, latent_dim) to images (N, C, H, W) in [-1, 1]."""
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (N, C, H, W) in [-1, 1] for noise (N, latent_dim); labels are ignored."""
         return self.layers(z)
 
 
 class Discriminator(nn.Module):
-    """Images to logits: linear layers with LeakyReLU between them.
+    """Linear layers with LeakyReLU between them.
 
-    The article ends in a sigmoid. It is left to the losses, which work on the logit and so never meet log 0.
+    The article ends in a sigmoid. It is left to the losses, which are computed from logits and so never take log 0.
 
     Args:
         image_shape: (C, H, W) of an image.
         widths: Widths of the hidden layers.
-        negative_slope: Of LeakyReLU.
+        negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, *, image_shape: Sequence[int], widths: Sequence[int], negative_slope: float) -> None:
         super().__init__()
+        check_sizes(image_shape=image_shape, widths=widths)
+        check_slope(negative_slope)
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise([prod(image_shape), *widths]):
-            layers += [Linear(before, after), nn.LeakyReLU(negative_slope, inplace=True)]
-        self.layers = nn.Sequential(*layers, Linear(widths[-1], 1))
+            layers += [nn.Linear(before, after), nn.LeakyReLU(negative_slope, inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, 1); the sigmoid of a logit is D(x), the chance of being real."""
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (N, 1) of images (N, C, H, W); labels are ignored.
+
+        The sigmoid of a logit is D(x), the probability that the image is real.
+        """
         return self.layers(images)
+
+
+def check_slope(negative_slope: float) -> None:
+    """Raise ValueError for a slope with which LeakyReLU cannot be differentiated in place."""
+    if not negative_slope >= 0:
+        raise ValueError(f"negative_slope={negative_slope}: must be at least 0")

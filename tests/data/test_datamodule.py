@@ -8,17 +8,50 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from PIL import Image
-from pytorch_lightning import Trainer
-from torchvision.datasets import MNIST, FakeData
+from torchvision.datasets import KMNIST, MNIST, FakeData, FashionMNIST
 from torchvision.transforms import Resize
 
-from gan_lightning.config import compose
-from gan_lightning.data.datamodule import ImageDataModule, alone
+from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.data.folder import Folder
+from gan_lightning.data.gaussian import Gaussian
 from gan_lightning.data.images import InMemoryImages
 from gan_lightning.errors import InputError
-from tests.helpers import ROOT, same, tiny_gan
+from tests.helpers import ROOT, same
+
+
+def make(**changes: Any) -> ImageDataModule:
+    """Build a data module over MNIST."""
+    arguments = {"dataset": MNIST, "root": str(ROOT / "data"), "batch_size": 10, "val_size": 10_000, "seed": 0}
+    return ImageDataModule(**(arguments | changes))
+
+
+def fake_data(root: str, train: bool, download: bool) -> FakeData:
+    return FakeData(size=20, image_size=(1, 4, 4))
+
+
+def attach(data: ImageDataModule, **trainer: Any) -> None:
+    """Attach a trainer to a data module."""
+    data.trainer = SimpleNamespace(**{"global_rank": 0, "world_size": 1, "global_step": 0, **trainer})  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"batch_size": 0}, r"^batch_size=0: .* at least 1$"),
+        ({"val_size": 0}, r"^val_size=0: .* at least 1$"),
+        ({"num_workers": -1}, r"^num_workers=-1: .* at least 0$"),
+        ({"minibatches_per_step": 0}, r"^minibatches_per_step=0: .* at least 1$"),
+        ({"eval_batch_size": 0}, r"^eval_batch_size=0: .* at least 1$"),
+        ({"device": "gpu"}, r"^device=gpu: .* auto or cpu$"),
+    ],
+)
+def test_arguments_are_validated(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        make(**changes)
+
+
+# The split, the batches
 
 
 def test_split_is_the_papers(mnist: ImageDataModule) -> None:
@@ -29,12 +62,12 @@ def test_split_is_the_papers(mnist: ImageDataModule) -> None:
     assert torch.equal(mnist.test.images[:, 0], MNIST(ROOT / "data", train=False).data)
 
 
-def test_images_are_kept_once_as_bytes(mnist: ImageDataModule) -> None:
+def test_images_are_held_once_as_bytes(mnist: ImageDataModule) -> None:
     assert mnist.train.images.dtype == torch.uint8
     assert mnist.train.images.untyped_storage().data_ptr() == mnist.val.images.untyped_storage().data_ptr()
 
 
-def test_batches_are_bytes_and_floats_only_on_the_device(mnist: ImageDataModule) -> None:
+def test_batches_are_bytes_until_they_are_on_the_device(mnist: ImageDataModule) -> None:
     batch = next(iter(mnist.train_dataloader()))
     assert batch[0].shape == (64, 1, 28, 28)
     assert batch[0].dtype == torch.uint8
@@ -44,60 +77,91 @@ def test_batches_are_bytes_and_floats_only_on_the_device(mnist: ImageDataModule)
     assert labels.shape == (64,)
 
 
-def test_a_step_takes_all_its_minibatches(mnist: ImageDataModule) -> None:
-    data = ImageDataModule(
-        dataset=MNIST, root=mnist.root, batch_size=10, val_size=10_000, seed=0, minibatches_per_step=6
-    )
+def test_a_batch_holds_all_minibatches_of_a_step() -> None:
+    data = make(minibatches_per_step=6)
     data.setup()
     images, _ = next(iter(data.train_dataloader()))
     assert len(images) == 60
 
 
-def test_images_of_another_shape_are_refused(mnist: ImageDataModule) -> None:
-    data = ImageDataModule(
-        dataset=MNIST, root=mnist.root, batch_size=10, val_size=10_000, seed=0, image_shape=[1, 32, 32]
-    )
-    with pytest.raises(InputError, match=r"model\.image_shape=\[1, 32, 32\]: the data set's images have \[1, 28, 28\]"):
+def test_images_of_another_shape_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^model\.image_shape=\[1, 32, 32\]: must be \[1, 28, 28\]"):
+        make(image_shape=[1, 32, 32]).setup()
+
+
+def test_training_needs_an_image() -> None:
+    with pytest.raises(InputError, match=r"^data\.val_size=60000: .* at most 59999"):
+        make(val_size=60_000).setup()
+
+
+def test_a_step_larger_than_the_data_is_refused() -> None:
+    data = make(dataset=fake_data, batch_size=9, val_size=10, minibatches_per_step=2)
+    data.setup()
+    with pytest.raises(InputError, match=r"^data.batch_size=9: must be at most 5, .* data.val_size=10 .* 10 images"):
+        data.train_dataloader()
+
+
+def test_training_images_are_held_on_the_accelerator() -> None:
+    for device, expected in (("auto", "meta"), ("cpu", "cpu")):
+        data = make(device=device)
+        attach(data, strategy=SimpleNamespace(root_device=torch.device("meta")))
         data.setup()
+        images, _ = next(iter(data.train_dataloader()))
+        assert images.device.type == expected
+        assert data.val.images.device.type == "cpu"
 
 
-def test_evaluation_sees_every_image_in_order(mnist: ImageDataModule) -> None:
+def test_transforms_are_applied() -> None:
+    dataset = MNIST(ROOT / "data", train=False, transform=Resize(32))
+    assert InMemoryImages.of(dataset).images.shape == (10_000, 1, 32, 32)
+
+
+# Validation and test batches, several devices
+
+
+def test_evaluation_reads_every_image_in_order(mnist: ImageDataModule) -> None:
     for loader, images in ((mnist.val_dataloader(), mnist.val), (mnist.test_dataloader(), mnist.test)):
         assert torch.equal(torch.cat([batch for batch, _ in loader]), images.images)
 
 
-@pytest.mark.parametrize("images", [2001, 1999, 2000, 3])
-def test_ranks_evaluate_as_many_batches_each(mnist: ImageDataModule, images: int) -> None:
-    held = InMemoryImages(*mnist.test[:images])
+@pytest.mark.parametrize("size", [2001, 1999, 2000, 3])
+def test_ranks_evaluate_the_same_number_of_batches(mnist: ImageDataModule, size: int) -> None:
+    images = InMemoryImages(*mnist.test[:size])
     batches = []
     for rank in range(2):
-        data = ImageDataModule(dataset=MNIST, root=mnist.root, batch_size=10, val_size=10_000, seed=0)
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=2)  # type: ignore[assignment]
-        batches.append([len(batch) for batch, _ in data._in_order(held)])
+        data = make()
+        attach(data, global_rank=rank, world_size=2)
+        batches.append([len(batch) for batch, _ in data._in_order(images)])
     assert len(batches[0]) == len(batches[1])
-    assert sum(batches[0]) + sum(batches[1]) == images
+    assert sum(batches[0]) + sum(batches[1]) == size
     assert max(batches[0]) <= data.eval_batch_size
 
 
-def test_as_many_devices_must_go_on(mnist: ImageDataModule) -> None:
-    data = ImageDataModule(dataset=MNIST, root=mnist.root, batch_size=10, val_size=10_000, seed=0)
-    data.trainer = SimpleNamespace(global_step=7, world_size=4)  # type: ignore[assignment]
+def test_each_device_needs_a_validation_image() -> None:
+    data = make(val_size=1)
+    data.setup()
+    attach(data, world_size=2)
+    with pytest.raises(InputError, match=r"^data\.val_size=1: .* at least 2"):
+        data.val_dataloader()
+    assert len(data.test_dataloader()) == 5
+
+
+def test_a_run_resumes_on_the_same_number_of_devices() -> None:
+    data = make()
+    attach(data, global_step=7, world_size=4)
     state = data.state_dict()
-    data.trainer.world_size = 8
-    with pytest.raises(InputError, match=r"^trainer.devices: 8 in all; allowed: 4"):
+    attach(data, world_size=8)
+    with pytest.raises(InputError, match=r"^trainer\.devices: must be 4 .* 8"):
         data.load_state_dict(state)
 
 
-def test_transforms_are_heeded_in_memory(mnist: ImageDataModule) -> None:
-    dataset = MNIST(mnist.root, train=False, transform=Resize(32))
-    assert InMemoryImages.of(dataset).images.shape == (10_000, 1, 32, 32)
+# Files
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist"])
-def test_mnists_kin_are_a_yaml_each(name: str, tmp_path: Path) -> None:
-    config = compose("train", [f"data={name}", f"data.root={tmp_path}", "data.val_size=2"])
-    data = instantiate(config.data, _convert_="all")
-    raw = tmp_path / data.dataset.func.__name__ / "raw"
+@pytest.mark.parametrize("dataset", [FashionMNIST, KMNIST])
+def test_data_sets_in_mnists_format(dataset: Any, tmp_path: Path) -> None:
+    data = make(dataset=dataset, root=str(tmp_path), val_size=2)
+    raw = tmp_path / dataset.__name__ / "raw"
     raw.mkdir(parents=True)
     for part, n in (("train", 8), ("t10k", 4)):
         shape = b"".join(size.to_bytes(4, "big") for size in (n, 28, 28))
@@ -108,134 +172,84 @@ def test_mnists_kin_are_a_yaml_each(name: str, tmp_path: Path) -> None:
     assert [len(split) for split in (data.train, data.val, data.test)] == [6, 2, 4]
 
 
-def test_archives_are_the_official_ones_and_need_no_network(tmp_path: Path) -> None:
+def test_the_tracked_archives_are_unpacked_without_a_network(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name, _ in MNIST.resources:
         (raw / name).symlink_to(ROOT / "data" / "MNIST" / "raw" / name)
-    data = ImageDataModule(dataset=MNIST, root=str(tmp_path), batch_size=64, val_size=10_000, seed=0)
-    data.prepare_data()
+    make(root=str(tmp_path)).prepare_data()
     assert (raw / "train-images-idx3-ubyte").stat().st_size == 16 + 60_000 * 784
 
 
-@pytest.mark.parametrize("folder", ["", "absent/as/yet"])
-def test_runs_started_at_once_unpack_one_after_the_other(tmp_path: Path, folder: str) -> None:
-    at_work: list[int] = []
+def test_simultaneous_runs_unpack_one_after_another(tmp_path: Path) -> None:
+    active: list[int] = []
     most = 0
 
     def dataset(root: str, **_: Any) -> None:
         nonlocal most
-        at_work.append(1)
-        Path(root).mkdir(parents=True, exist_ok=True)
-        (Path(root) / "archive").touch()
+        active.append(1)
         time.sleep(0.05)
-        most = max(most, len(at_work))
-        at_work.pop()
+        most = max(most, len(active))
+        active.pop()
 
-    module = ImageDataModule(dataset=dataset, root=str(tmp_path / folder), batch_size=1, val_size=1, seed=0)
+    root = tmp_path / "absent"
     with ThreadPoolExecutor(3) as runs:
-        list(runs.map(lambda i: [time.sleep(0.02 * i), module.prepare_data()], range(3)))
+        list(runs.map(lambda _: make(dataset=dataset, root=str(root)).prepare_data(), range(3)))
     assert most == 1
+    assert not root.exists()  # the lock is outside the data folder
 
 
-def test_what_was_made_to_be_locked_is_not_left(tmp_path: Path) -> None:
-    with alone(str(tmp_path / "as" / "yet")):
-        assert (tmp_path / "as" / "yet").is_dir()
-    assert not any(tmp_path.iterdir())
-
-
-def test_absent_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_data_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
-    data = ImageDataModule(dataset=MNIST, root=str(tmp_path / "empty"), batch_size=64, val_size=10_000, seed=0)
-    with pytest.raises(InputError, match=r"^data.root=.*empty: MNIST is not there and could not be downloaded"):
-        data.prepare_data()
+    with pytest.raises(InputError, match=r"^data\.root=.*empty: .* MNIST, .* not be downloaded"):
+        make(root=str(tmp_path / "empty")).prepare_data()
 
 
-def test_a_fault_in_a_data_set_of_ones_own_is_its_own(tmp_path: Path) -> None:
-    def faulty(root: str, train: bool, download: bool) -> Any:
-        raise RuntimeError("of one's own")
-
-    with pytest.raises(RuntimeError, match=r"^of one's own$"):
-        ImageDataModule(dataset=faulty, root=str(tmp_path), batch_size=2, val_size=1, seed=0).prepare_data()
-
-
-def test_a_folder_without_classes_is_one_clear_line(tmp_path: Path) -> None:
-    data = instantiate(compose("train", ["data=folder", f"data.root={tmp_path}"]).data, _convert_="all")
-    (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, match=rf"^data.root={tmp_path}: Couldn't find any class folder in"):
-        data.prepare_data()
-
-
-def test_a_damaged_archive_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     (raw / MNIST.resources[0][0]).write_bytes(gzip.compress(b"not MNIST"))
     with pytest.raises(InputError):
-        ImageDataModule(dataset=MNIST, root=str(tmp_path), batch_size=64, val_size=10_000, seed=0).prepare_data()
+        make(root=str(tmp_path)).prepare_data()
 
 
-def test_minibatches_are_as_many_as_the_gan_takes() -> None:
-    data = ImageDataModule(dataset=MNIST, root=str(ROOT / "data"), batch_size=9, val_size=10, seed=0)
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
-    with pytest.raises(InputError, match=r"^minibatches_per_step=1: allowed: the GAN's, 2$"):
-        trainer.fit(tiny_gan(k=2), data)
+def test_a_bug_in_a_data_set_is_not_an_input_error(tmp_path: Path) -> None:
+    def faulty(root: str, train: bool, download: bool) -> Any:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match=r"^a bug$"):
+        make(dataset=faulty, root=str(tmp_path)).prepare_data()
 
 
-def test_a_batch_larger_than_the_data_is_refused() -> None:
-    def dataset(root: str, train: bool, download: bool) -> Any:
-        return FakeData(size=20, image_size=(1, 4, 4))
-
-    data = ImageDataModule(dataset=partial(dataset), root="", batch_size=9, val_size=10, seed=0, minibatches_per_step=2)
-    data.setup()
-    with pytest.raises(InputError, match=r"data.batch_size=9: .* data.val_size=10 leaves 10 .* at most 5"):
-        data.train_dataloader()
+def test_arguments_that_a_data_set_rejects_are_one_line() -> None:
+    with pytest.raises(InputError, match=r"^data\.dataset\.std=-1: .* above 0"):
+        make(dataset=partial(Gaussian, mean=0, std=-1, size=5)).prepare_data()
 
 
-def test_there_is_an_image_for_each_device() -> None:
-    data = ImageDataModule(dataset=MNIST, root=str(ROOT / "data"), batch_size=9, val_size=1, seed=0)
-    data.setup()
-    data.trainer = SimpleNamespace(global_rank=0, world_size=2)  # type: ignore[assignment]
-    with pytest.raises(InputError, match=r"^1 images to validate \(data.val_size\) or test; allowed: 2 or more"):
-        data.val_dataloader()
-    assert len(data.test_dataloader()) == 5
-
-
-def folder(root: Path) -> Path:
-    """Write grey squares, light ones of class a and dark ones of class b, 30 x 32 pixels."""
-    for part in ("train", "test"):
-        for name, light in (("a", 200), ("b", 20)):
-            (root / part / name).mkdir(parents=True)
-            for i in range(20):
-                Image.new("RGB", (30, 32), (light + i,) * 3).save(root / part / name / f"{i}.png")
-    return root
+def test_a_folder_without_classes_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    with pytest.raises(InputError, match=rf"^data\.root={tmp_path}: Couldn't find any class folder in"):
+        make(dataset=partial(Folder, size=28, channels=1), root=str(tmp_path)).prepare_data()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_folder_is_streamed_as_if_it_were_held(tmp_path: Path, num_workers: int) -> None:
-    typed = ["data=folder", f"data.root={folder(tmp_path)}", "data.val_size=10", "data.batch_size=8"]
+def test_a_streamed_folder_gives_the_same_batches_as_one_in_memory(tmp_path: Path, num_workers: int) -> None:
+    for part in ("train", "test"):
+        for name, gray in (("a", 200), ("b", 20)):  # light squares of class a, dark ones of class b
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(20):
+                Image.new("RGB", (30, 32), (gray + i,) * 3).save(tmp_path / part / name / f"{i}.png")
 
-    def batches(*more: str) -> list[Any]:
-        data = instantiate(compose("train", [*typed, *more]).data, _convert_="all")
+    def batches(**changes: Any) -> list[Any]:
+        dataset = partial(Folder, size=28, channels=1)
+        data = make(dataset=dataset, root=str(tmp_path), batch_size=8, val_size=10, **changes)
         data.prepare_data()
         data.setup()
         assert set(data.val.labels.tolist()) == {0, 1}
         return list(data.train_dataloader())
 
-    streamed = batches(f"data.num_workers={num_workers}")
+    streamed = batches(in_memory=False, num_workers=num_workers)
     assert [images.shape for images, _ in streamed] == [(8, 1, 28, 28)] * 3
-    assert same(streamed, batches("data.in_memory=true"))
+    assert same(streamed, batches(in_memory=True))
     assert all(((images[:, 0, 0, 0] < 100) == labels.bool()).all() for images, labels in streamed)
-
-
-def test_training_images_live_on_the_accelerator(mnist: ImageDataModule) -> None:
-    strategy = SimpleNamespace(root_device=torch.device("meta"))
-    ranks = {"global_rank": 0, "world_size": 1}
-    trainer: Any = SimpleNamespace(strategy=strategy, global_step=0, lightning_module=tiny_gan(), **ranks)
-    for device, where in (("auto", "meta"), ("cpu", "cpu")):
-        data = ImageDataModule(dataset=MNIST, root=mnist.root, batch_size=64, val_size=10_000, seed=0, device=device)
-        data.trainer = trainer
-        data.setup()
-        images, _ = next(iter(data.train_dataloader()))
-        assert images.device.type == where
-        assert data.val.images.device.type == "cpu"

@@ -1,14 +1,15 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gan_lightning.data.folder import read
+from gan_lightning.data.folder import Folder, read
 from gan_lightning.errors import InputError
 
 
-def test_sixteen_bits_of_grey_become_eight(tmp_path: Path) -> None:
+def test_16_bit_grayscale_is_reduced_to_8_bits(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257, 65535]], np.uint16)).save(tmp_path / "deep.png")
     image = read(str(tmp_path / "deep.png"))
     assert image.mode == "RGB"
@@ -16,15 +17,31 @@ def test_sixteen_bits_of_grey_become_eight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 60])
-def test_a_broken_image_is_named(tmp_path: Path, size: int) -> None:
+def test_an_unreadable_image_is_named(tmp_path: Path, size: int) -> None:
     path = tmp_path / "broken.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(InputError, match=r"broken\.png: not an image that can be read"):
+    with pytest.raises(InputError, match=r"broken\.png: cannot be read"):
         read(str(path))
 
 
-def test_a_loaders_process_hands_the_line_on() -> None:
-    line = "a.png: not an image"
+@pytest.mark.parametrize(
+    ("changes", "line"), [({"size": 0}, r"^size=0: .* at least 1"), ({"channels": 2}, r"^channels=2: .* 1 .* or 3 ")]
+)
+def test_arguments_are_validated(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        Folder("", **({"size": 28, "channels": 1, "train": True, "download": False} | changes))
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_images_are_resized_and_cropped(tmp_path: Path, channels: int, mode: str) -> None:
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    Image.new("RGBA", (40, 20), (9, 9, 9, 128)).save(tmp_path / "train" / "a" / "0.png")
+    image, label = Folder(str(tmp_path), size=10, channels=channels, train=True, download=True)[0]
+    assert (image.size, image.mode, label) == ((10, 10), mode, 0)
+
+
+def test_a_message_from_a_worker_loses_its_traceback() -> None:
+    line = "a.png: cannot be read"
     assert str(InputError(line)) == line
     assert str(InputError(f"Caught InputError in worker 0.\nTraceback\n  File\nerrors.InputError: {line}\n")) == line

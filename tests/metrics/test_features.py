@@ -1,81 +1,93 @@
+import hashlib
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from torch import Tensor
 from torchmetrics import Metric
 
-from gan_lightning import config
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.data.images import normalise
+from gan_lightning.data.images import normalize
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.distances import FID, KID
-from gan_lightning.metrics.features import FOLDER, Features, Inception, digest, load
+from gan_lightning.metrics.evaluation import compute_metrics
+from gan_lightning.metrics.features import FOLDER, Features, Inception, load_features
 from gan_lightning.metrics.modes import Modes
-from gan_lightning.metrics.neighbours import PrecisionRecall
-from gan_lightning.scoring import score
+from gan_lightning.metrics.neighbors import PrecisionRecall
 
 
 @pytest.fixture(scope="module")
 def features() -> Features:
-    return instantiate(config.compose("train").features)
+    weights = "mnist.safetensors"
+    return load_features(weights=weights, sha256=hashlib.sha256((FOLDER / weights).read_bytes()).hexdigest())
 
 
-def test_the_classifier_is_right_on_99_4_percent_of_the_test_images(features: Features, mnist: ImageDataModule) -> None:
-    right = [
-        (features.classify(normalise(images)) == labels).float().mean()
+def test_the_classifier_has_99_4_percent_test_accuracy(features: Features, mnist: ImageDataModule) -> None:
+    correct = [
+        (features.classify(normalize(images)) == labels).float().mean()
         for images, labels in zip(mnist.test.images.split(1000), mnist.test.labels.split(1000), strict=True)
     ]
-    assert float(torch.stack(right).mean()) >= 0.994
+    assert float(torch.stack(correct).mean()) >= 0.994
 
 
-def test_the_weights_are_small() -> None:
+def test_the_weights_are_at_most_2_mb() -> None:
     assert (FOLDER / "mnist.safetensors").stat().st_size <= 2e6
 
 
-def test_another_file_is_refused(tmp_path: Path) -> None:
+def test_features_are_loaded_once(features: Features) -> None:
+    sha256 = hashlib.sha256((FOLDER / "mnist.safetensors").read_bytes()).hexdigest()
+    assert load_features(weights="mnist.safetensors", sha256=sha256) is features
+
+
+def test_a_file_with_another_sha256_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"other")
-    with pytest.raises(InputError, match=r"features\.sha256=00: .* has " + digest(b"other")):
-        load(weights=str(other), sha256="00")
+    found = hashlib.sha256(b"other").hexdigest()
+    with pytest.raises(InputError, match=rf"features\.sha256=00: .*{re.escape(str(other))}.*{found}"):
+        load_features(weights=str(other), sha256="00")
+
+
+def test_a_missing_file_is_refused() -> None:
     with pytest.raises(InputError, match=r"features\.weights=none\.safetensors: no such file"):
-        load(weights="none.safetensors", sha256="00")
+        load_features(weights="none.safetensors", sha256="00")
 
 
-def scored(metrics: dict[str, Metric], fake: Tensor, real: Tensor) -> dict[str, float]:
-    return score(metrics, fake=[fake], real=[real], validation=lambda n: real[:n], train=list, device=real.device)
+def computed(metrics: dict[str, Metric], fake: Tensor, real: Tensor) -> dict[str, float]:
+    return compute_metrics(
+        metrics, fake=[fake], real=[real], validation=lambda n: real[:n], train=list, device=real.device
+    )
 
 
-def test_metrics_share_one_pass(features: Features) -> None:
+def test_metrics_share_one_forward_pass(features: Features) -> None:
     passes = []
     hook = features.classifier.features.register_forward_hook(lambda *_: passes.append(1))
     metrics = {"a": PrecisionRecall(features=features, k=1), "b": Modes(features=features)}
     images = [torch.rand(9, 1, 28, 28) for _ in range(2)]
-    for _ in range(2):  # the second time, all is known
-        scored(metrics, *images)
+    for _ in range(2):  # the second time, all features are cached
+        computed(metrics, *images)
     hook.remove()
     assert len(passes) == 2
 
 
-def test_what_is_gone_is_forgotten(features: Features) -> None:
+def test_the_cache_holds_no_tensor_that_was_deleted(features: Features) -> None:
     images = torch.rand(2, 1, 28, 28)
     features(images)
-    assert images in features._seen
-    before = len(features._seen)
+    assert images in features._cache
+    before = len(features._cache)
     del images
-    assert len(features._seen) == before - 1
+    assert len(features._cache) == before - 1
 
 
-def test_stays_frozen(features: Features) -> None:
+def test_the_classifier_stays_frozen(features: Features) -> None:
     assert not features.train().classifier.training
     assert not any(p.requires_grad for p in features.parameters())
 
 
 @pytest.fixture
 def inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of Inception's weights as its initialisation has them: the true ones are not in the repository."""
+    """Return a file of Inception's initial weights; the trained ones are not in the repository."""
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     path = tmp_path / "inception.pth"
@@ -86,17 +98,15 @@ def inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_inception_by_config(inception_weights: Path) -> None:
-    key = "metrics.inception_fid.features.weights"
-    composed = config.compose("evaluate", ["metrics=inception", f"{key}={inception_weights}"])
-    fid = instantiate(composed.metrics.inception_fid, _convert_="all")
-    grey = torch.rand(3, 1, 28, 28) * 2 - 1
-    features = fid.inception(grey)
+def test_fid_on_inception(inception_weights: Path) -> None:
+    fid = FID(features=Inception(weights=str(inception_weights)))
+    gray = torch.rand(3, 1, 28, 28) * 2 - 1
+    features = fid.inception(gray)
     assert features.shape == (3, 2048)
     assert features.std(dim=0).mean() > 0  # differs from image to image
-    torch.testing.assert_close(fid.inception(grey.expand(-1, 3, -1, -1)), features)
+    torch.testing.assert_close(fid.inception(gray.expand(-1, 3, -1, -1)), features)
     for real in (True, False):
-        fid.update(grey, real=real)
+        fid.update(gray, real=real)
     assert fid.real_features_num_samples == fid.fake_features_num_samples == 3
 
 
@@ -110,46 +120,62 @@ class FewPixels(torch.nn.Module):
 
     num_features = 3
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1)[:, :3]
 
 
-def test_fid_is_the_formula_written_out() -> None:
+def test_fid_equals_its_formula() -> None:
     """‖μ - ν‖² + tr(A + B - 2 (A B)^½), Heusel et al., 2017, equation 6; with diagonal A and B, term by term."""
     n = 200_000
     real = torch.randn(n, 1, 1, 3) * torch.tensor([1.0, 2.0, 0.5])
     fake = torch.randn(n, 1, 1, 3) * torch.tensor([2.0, 2.0, 1.0]) + torch.tensor([0.0, 3.0, 0.0])
-    figures = scored({"fid": FID(features=FewPixels())}, fake, real)  # type: ignore[arg-type]
-    assert figures["fid"] == pytest.approx(9 + (2 - 1) ** 2 + 0 + (1 - 0.5) ** 2, rel=0.02)
+    values = computed({"fid": FID(features=FewPixels())}, fake, real)
+    assert values["fid"] == pytest.approx(9 + (2 - 1) ** 2 + 0 + (1 - 0.5) ** 2, rel=0.02)
 
 
-def test_fid_of_too_few_images_or_of_none_that_are_finite_is_nan() -> None:
+def test_fid_of_too_few_or_not_finite_images_is_nan() -> None:
     real, one, broken = torch.randn(9, 1, 1, 3), torch.randn(1, 1, 1, 3), torch.full((9, 1, 1, 3), torch.nan)
     for fake in (one, broken):
-        figures = scored({"fid": FID(features=FewPixels())}, fake, real)  # type: ignore[arg-type]
-        assert math.isnan(figures["fid"])
+        values = computed({"fid": FID(features=FewPixels())}, fake, real)
+        assert math.isnan(values["fid"])
 
 
-def test_kid_is_zero_for_one_distribution_and_always_the_same() -> None:
+def test_kid_is_near_zero_for_equal_distributions_and_deterministic() -> None:
     real, same, other = torch.randn(500, 1, 1, 3), torch.randn(500, 1, 1, 3), torch.randn(500, 1, 1, 3) + 2
-    metrics = {"kid": KID(features=FewPixels(), subsets=10, subset_size=200)}  # type: ignore[arg-type]
-    kid = [scored(metrics, x, real)["kid"] for x in (same, same, other)]
+    metrics: dict[str, Metric] = {"kid": KID(features=FewPixels(), subsets=10, subset_size=200)}
+    state = torch.get_rng_state()
+    kid = [computed(metrics, x, real)["kid"] for x in (same, same, other)]
+    assert torch.equal(torch.get_rng_state(), state)
     assert abs(kid[0]) < 0.1
     assert kid[0] == kid[1]
     assert kid[2] > 1
+
+
+def test_kid_takes_all_images_if_there_are_fewer_than_a_subset_has() -> None:
+    metric = KID(features=FewPixels(), subsets=2, subset_size=200)
+    few, many = torch.randn(50, 1, 1, 3), torch.randn(300, 1, 1, 3)
+    for images, size in ((few, 50), (many, 200)):
+        assert math.isfinite(computed({"kid": metric}, images, images)["kid"])
+        assert metric.subset_size == size
+
+
+@pytest.mark.parametrize("name", ["subsets", "subset_size"])
+def test_kid_validates_its_arguments(name: str) -> None:
+    arguments = {"subsets": 1, "subset_size": 1} | {name: 0}
+    with pytest.raises(ValueError, match=rf"^{name}=0: .*at least 1"):
+        KID(features=FewPixels(), **arguments)
 
 
 def test_modes() -> None:
     class First(torch.nn.Module):
         num_classes = 4
 
-        def classify(self, images: torch.Tensor) -> torch.Tensor:
+        def classify(self, images: Tensor) -> Tensor:
             return images[:, 0, 0, 0].long()
 
     metric = Modes(features=First())  # type: ignore[arg-type]
     metric.update(torch.tensor([0.0, 1, 2, 3]).view(4, 1, 1, 1), real=True)
     metric.update(torch.tensor([0.0, 0, 1, 1]).view(4, 1, 1, 1), real=False)
-    found = {name: float(value) for name, value in metric.compute().items()}
-    assert found == pytest.approx(
-        {"modes": 2, "mode_kl": torch.tensor(2.0).log().item(), "mode_share_min": 0, "mode_share_max": 0.5}
-    )
+    values = {name: float(value) for name, value in metric.compute().items()}
+    assert values == pytest.approx({"modes": 2, "mode_kl": math.log(2), "mode_share_min": 0, "mode_share_max": 0.5})
+    assert values.keys() == metric.values.keys()

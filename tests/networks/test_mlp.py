@@ -3,8 +3,8 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from gan_lightning.config import compose
 from gan_lightning.networks.mlp import Discriminator, Generator
+from gan_lightning.run.config import compose
 
 
 @pytest.fixture

@@ -1,0 +1,104 @@
+"""The final evaluation of a run."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+from rich.progress import BarColumn, Progress, TextColumn
+from torchmetrics import Metric
+
+from gan_lightning.callbacks.scalars import images_per_step
+from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.gan import GAN
+from gan_lightning.metrics.evaluation import directions, evaluate, flatten_splits
+from gan_lightning.metrics.reference import REFERENCE_IMAGES, reference_for
+from gan_lightning.metrics.tables import results_table
+
+log = logging.getLogger(__name__)
+
+
+class FinalEvaluation(Callback):
+    """After training, evaluate on validation and test images; write ``metrics.json``, log the table and HPARAMS.
+
+    A fast development run is not evaluated. On several devices the first one does the work.
+
+    Args:
+        metrics: Metrics by name; see :func:`gan_lightning.metrics.evaluation.compute_metrics`.
+        num_images: Number of generated images.
+        seed: Seed of their noise.
+        hyperparameters: For TensorBoard's HPARAMS tab, by name.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self, *, metrics: Mapping[str, Metric], num_images: int, seed: int, hyperparameters: Mapping[str, Any]
+    ) -> None:
+        if num_images < 1:
+            raise ValueError(f"num_images={num_images}: must be at least 1")
+        self.metrics, self.num_images, self.seed = metrics, num_images, seed
+        self.hyperparameters = hyperparameters
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Evaluate, write and log."""
+        timer = next((c for c in trainer.callbacks if isinstance(c, Timer)), None)
+        if trainer.global_step < trainer.max_steps and trainer.max_epochs == -1 and not trainer.fast_dev_run:
+            cause = "trainer.max_time" if timer and (timer.time_remaining() or 1) <= 0 else "a callback"
+            log.info("Ended by %s at step %d of %d", cause, trainer.global_step, trainer.max_steps)
+        values: dict[str, float] = {}
+        if not trainer.fast_dev_run:
+            log.info("Evaluating %s samples", f"{self.num_images:,}")
+            values, table = measure(
+                pl_module, trainer.datamodule, self.metrics, num_images=self.num_images, seed=self.seed
+            )
+            log.info("\n%s\n", table)
+        images_seen = trainer.global_step * images_per_step(trainer)
+        seconds = timer.time_elapsed("train") if timer else math.nan
+        log.info("%d steps, %d images, %.0f s of training", trainer.global_step, images_seen, seconds)
+        values |= {"images_seen": images_seen, "train_seconds": seconds, "seed": self.seed}
+        values["images_per_second"] = images_seen / seconds if seconds else math.nan
+        save_metrics(values, Path(trainer.default_root_dir) / "metrics.json")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                final = {f"final/{name}": value for name, value in values.items()}
+                logger.log_hyperparams(dict(self.hyperparameters), final, step=trainer.global_step)
+
+
+def measure(
+    gan: GAN, data: ImageDataModule, metrics: Mapping[str, Metric], *, num_images: int, seed: int
+) -> tuple[dict[str, float], str]:
+    """Evaluate a GAN with a progress bar; see :func:`gan_lightning.metrics.evaluation.evaluate`.
+
+    Returns:
+        The values on test images by name and those on validation images as ``val_<name>``; and a table of them next to
+        reference results.
+    """
+    with Progress(TextColumn("{task.description:32}"), BarColumn(bar_width=None), transient=True, expand=True) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def show(what: str, done: float) -> None:
+            bar.update(task, description=what, completed=done)
+
+        results = evaluate(gan, data, metrics, num_images=num_images, seed=seed, on_progress=show)
+    kind = getattr(data.dataset, "func", data.dataset)
+    references = reference_for(kind)
+    note = f"{num_images:,} samples."
+    if references and num_images != REFERENCE_IMAGES:
+        note += f" The references have {REFERENCE_IMAGES:,}; FID depends on the number."
+    return flatten_splits(results), results_table(results, references, directions(metrics), note)
+
+
+def save_metrics(metrics: Mapping[str, float], path: Path) -> None:
+    """Write metrics as one JSON object, without those that are not finite, which JSON does not have."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    path.write_text(json.dumps(finite, indent=2) + "\n")

@@ -1,0 +1,61 @@
+"""Metrics of generated images during training."""
+
+from collections.abc import Mapping, Sequence
+
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor
+from torchmetrics import Metric
+
+from gan_lightning.callbacks.scalars import log_scalars
+from gan_lightning.data.images import normalize
+from gan_lightning.gan import GAN
+from gan_lightning.metrics.evaluation import EVAL_BATCH_SIZE, compute_metrics, normalized_batches
+from gan_lightning.sampling import sample
+
+
+class ValidationMetrics(Callback):
+    """At each validation, compare generated with validation images and log ``metrics/<name>``.
+
+    The values can be monitored by their names. On several devices the first one does the work.
+
+    Args:
+        metrics: Metrics by name; see :func:`gan_lightning.metrics.evaluation.compute_metrics`.
+        skip: Names of metrics to leave out.
+        num_images: Number of generated images.
+        num_real: Number of validation images, from the first on.
+        seed: Seed of the generated images' noise.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self, *, metrics: Mapping[str, Metric], skip: Sequence[str], num_images: int, num_real: int, seed: int
+    ) -> None:
+        for name, value in (("num_images", num_images), ("num_real", num_real)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        self.metrics = {name: metric for name, metric in metrics.items() if name not in skip}
+        self.num_images, self.num_real, self.seed = num_images, num_real, seed
+        self.real: list[Tensor] = []  # the same tensors at each validation, so that their features are computed once
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Compute and log the metrics."""
+        if trainer.sanity_checking:
+            return
+        values: dict[str, float] = {}
+        if trainer.is_global_zero:
+            data, device = trainer.datamodule, pl_module.device
+            if not self.real:
+                self.real = list(normalized_batches(data.val.images[: self.num_real].split(EVAL_BATCH_SIZE), device))
+            values = compute_metrics(
+                self.metrics,
+                fake=sample(pl_module, self.num_images, seed=self.seed),
+                real=self.real,
+                validation=lambda n: normalize(data.val.images[:n].to(device)),
+                train=lambda: normalized_batches(data.train.batches(), device),
+                device=device,
+            )
+        values = trainer.strategy.broadcast(values)
+        pl_module.log_dict(values, logger=False, sync_dist=True)
+        log_scalars(trainer, {f"metrics/{name}": value for name, value in values.items()})

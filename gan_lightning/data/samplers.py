@@ -1,0 +1,54 @@
+"""The order of the training images."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from gan_lightning.seeding import fold
+
+
+class ShuffledBatches(Sampler[Tensor]):
+    """Batches of indices, one per step, that depend only on the seed, the rank and the step.
+
+    The data is reshuffled for every pass over it, and each rank takes its own part of a step's indices. Images at
+    the end of a pass that do not fill a step are left out of that pass. As the order is a function of the step, a run
+    resumes without saved sampler state; NVlabs' EDM2 uses the same idea (InfiniteSampler, with its start index).
+
+    Args:
+        size: Number of images.
+        batch_size: Indices per step and rank.
+        seed: Determines the order.
+        step: Returns the number of steps already taken; called at the start of each iteration.
+        rank: Index of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        batch_size: int,
+        seed: int,
+        step: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.step, self.rank, self.world_size = step, rank, world_size
+
+    def __len__(self) -> int:
+        """Return the number of steps in a pass over the data."""
+        return self.size // (self.batch_size * self.world_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield indices (batch_size,) for as many steps as a pass has, starting at the current step."""
+        start, shuffled = self.step(), -1
+        for step in range(start, start + len(self)):
+            pass_, batch = divmod(step, len(self))
+            if pass_ != shuffled:
+                generator = torch.Generator().manual_seed(fold(self.seed, pass_))
+                order, shuffled = torch.randperm(self.size, generator=generator), pass_
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            yield order[first : first + self.batch_size]

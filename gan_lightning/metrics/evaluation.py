@@ -1,0 +1,199 @@
+"""Computation of the metrics of a set of images, and of a trained GAN."""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.data.images import InMemoryImages, normalize
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.metrics.base import ImageMetric
+from gan_lightning.sampling import sample
+
+EVAL_BATCH_SIZE = 1000
+Progress = Callable[[str, float], None]  # description of the next piece of work, share of the work that is done
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Disable TF32 within the context: distances are small differences of large products."""
+    precision, cudnn_tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = cudnn_tf32
+
+
+@exact_products()
+def compute_metrics(
+    metrics: Mapping[str, Metric],
+    *,
+    fake: Iterable[Tensor],
+    real: Iterable[Tensor],
+    validation: Callable[[int], Tensor],
+    train: Callable[[], Iterable[Tensor]],
+    device: torch.device,
+    on_progress: Progress | None = None,
+) -> dict[str, float]:
+    """Return all values of the metrics that compare generated with real images.
+
+    Args:
+        metrics: By name. An :class:`ImageMetric` names its own values; the value of any other metric with
+            ``update(images, real=...)`` has the name given here. All are reset before and after, and are computed in
+            this process only.
+        fake: Batches of generated images (N, C, H, W) in [-1, 1].
+        real: Batches of held-out images, likewise.
+        validation: Returns the first n validation images, likewise; never test images, as parameters are chosen on
+            them.
+        train: Returns batches of all training images, likewise.
+        device: Where the metrics are computed.
+        on_progress: Called before each piece of work with its description and the share of the work that is done.
+
+    Returns:
+        Each value by its name.
+    """
+    device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+    total = 2 + len(metrics)
+    for metric in metrics.values():
+        metric.reset()
+        metric.distributed_available_fn = lambda: False
+        metric.to(device)
+    for i, (batches, are_real) in enumerate(((fake, False), (real, True))):
+        if on_progress:
+            on_progress("real images" if are_real else "generated images", i / total)
+        for batch in batches:
+            images = batch.to(device, torch.float32)  # one tensor for all metrics, so that they share its features
+            for metric in metrics.values():
+                metric.update(images, real=are_real)
+    values: dict[str, Tensor] = {}
+    for i, (name, metric) in enumerate(metrics.items(), start=2):
+        if on_progress:
+            on_progress(type(metric).__name__, i / total)
+        if isinstance(metric, ImageMetric):
+            metric.prepare(
+                validation=lambda n: validation(n).to(device), train=lambda: (batch.to(device) for batch in train())
+            )
+        result = metric.compute()
+        values |= result if isinstance(result, dict) else {name: result}
+        metric.reset()
+    return {name: float(value) for name, value in values.items()}
+
+
+@exact_products()
+def evaluate(
+    gan: GAN,
+    data: ImageDataModule,
+    metrics: Mapping[str, Metric],
+    *,
+    num_images: int,
+    seed: int,
+    on_progress: Progress | None = None,
+) -> dict[str, dict[str, float]]:
+    """Return the metrics of a GAN on the validation and on the test images.
+
+    Args:
+        gan: On the device where the metrics are computed; it is put into evaluation mode.
+        data: After ``setup()``.
+        metrics: See :func:`compute_metrics`.
+        num_images: Number of generated images.
+        seed: Seed of their noise.
+        on_progress: Called before each piece of work with its description and the share of the work that is done.
+
+    Returns:
+        For "validation" and for "test", the values of :meth:`GAN.adversarial_metrics`, averaged over the images, and
+        those of the metrics. Metrics that use the training images are computed for "test" only.
+    """
+
+    def report(stage: int, prefix: str, description: str, done: float) -> None:
+        if on_progress:
+            on_progress(prefix + description, (stage + done) / 3)  # sampling and two splits, taken as equally long
+
+    gan.eval()
+    report(0, "", "Generating samples", 0.0)
+    # Both splits get the same tensors, so that they share the features of these.
+    fake = [batch.float() for batch in sample(gan, num_images, seed=seed, batch_size=EVAL_BATCH_SIZE)]
+    results = {}
+    for stage, (split, images) in enumerate((("validation", data.val), ("test", data.test)), start=1):
+        totals: dict[str, float] = {}
+        values = compute_metrics(
+            # The distance of generated images to the training images does not depend on the split.
+            {k: m for k, m in metrics.items() if split == "test" or not getattr(m, "uses_training_images", False)},
+            fake=fake,
+            real=_normalized_and_measured(images, gan, totals),
+            validation=lambda n: normalize(data.val.images[:n].to(gan.device)),
+            train=lambda: normalized_batches(data.train.batches(EVAL_BATCH_SIZE), gan.device),
+            device=gan.device,
+            on_progress=partial(report, stage, f"{split}: "),
+        )
+        results[split] = {name: total / len(images) for name, total in totals.items()} | values
+    return results
+
+
+def _normalized_and_measured(images: InMemoryImages, gan: GAN, totals: dict[str, float]) -> Iterator[Tensor]:
+    """Yield batches (N, C, H, W) in [-1, 1], adding each image's adversarial metrics to ``totals``: one pass for both.
+
+    Args:
+        images: Held-out images.
+        gan: See :meth:`GAN.adversarial_metrics`.
+        totals: Sum over the images so far, by name.
+    """
+    labels = images.labels.to(gan.device).split(EVAL_BATCH_SIZE)
+    batches = normalized_batches(images.batches(EVAL_BATCH_SIZE), gan.device)
+    for i, batch in enumerate(zip(batches, labels, strict=True)):
+        with torch.inference_mode():
+            for name, value in gan.adversarial_metrics(batch, i).items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(batch[0])
+        yield batch[0]
+
+
+def normalized_batches(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Return batches of bytes (N, C, H, W) as batches of images in [-1, 1] on a device."""
+    return (normalize(batch.to(device)) for batch in batches)
+
+
+def flatten_splits(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the results of :func:`evaluate` in one dictionary: the test values, and ``val_<name>`` for the others."""
+    return dict(results["test"]) | {f"val_{name}": value for name, value in results["validation"].items()}
+
+
+def directions(metrics: Mapping[str, Metric | type[Metric]]) -> dict[str, bool | None]:
+    """Return whether higher is better for each value of metrics or of their classes; None: neither or unknown."""
+    result: dict[str, bool | None] = {}
+    for name, metric in metrics.items():
+        values = getattr(metric, "values", None)
+        result |= values if isinstance(values, dict) else {name: getattr(metric, "higher_is_better", None)}
+    return result
+
+
+def choose_monitor(
+    measured: Mapping[str, bool | None], monitor: str | None, mode: str | None, *, complete: bool
+) -> tuple[str, str]:
+    """Return the metric that selects the best checkpoint, and "min" or "max".
+
+    Args:
+        measured: Whether higher is better for each metric that validations measure; see :func:`directions`.
+        monitor: Its name; None for FID, or else the log-likelihood, or else the generator's loss.
+        mode: "min" or "max"; None for the metric's own direction.
+        complete: Whether no other metrics can be measured.
+
+    Raises:
+        InputError: If it is not measured.
+    """
+    adversarial = {"loss_discriminator": False, "loss_generator": False, "accuracy": True}
+    measured = {**measured, **{f"validation/{name}": higher for name, higher in adversarial.items()}}
+    monitor = monitor or next(name for name in ("fid", "parzen_ll", "validation/loss_generator") if name in measured)
+    if complete and monitor not in measured and not monitor.startswith("validation/"):
+        last = {name.rpartition("/")[2]: name for name in measured}
+        close = difflib.get_close_matches(monitor.rpartition("/")[2], last, n=1)
+        hint = "".join(f"; did you mean {last[name]}?" for name in close)
+        raise InputError(f"monitor={monitor}: not measured at validations; measured are {', '.join(measured)}{hint}")
+    return monitor, mode or ("max" if measured.get(monitor, True) else "min")

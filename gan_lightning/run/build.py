@@ -1,0 +1,220 @@
+"""Objects from a config, for commands, benchmarks and notebooks alike."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics import Metric
+
+from gan_lightning.data.datamodule import ImageDataModule
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.networks import check_networks
+from gan_lightning.run.config import as_typed, flatten, located, to_dict
+from gan_lightning.run.schema import check_types, schema
+
+BY_THE_GAN = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")  # not by Lightning's Trainer
+HYPERPARAMETERS = ("seed", "k", "latent_scale", "algorithm", "model", "loss", "penalty", "ema", "optimizer", "data")
+NETWORKS = ("generator", "discriminator")
+ERRORS = (TypeError, ValueError, RuntimeError, MisconfigurationException)
+
+
+def part(config: DictConfig, key: str, **extra: Any) -> Any:
+    """Return the object that a config describes at a key, or None; InputError if its class or arguments are wrong."""
+    node = OmegaConf.select(config, key)
+    if node is None:
+        return None
+    for name in extra.keys() & node.keys():
+        raise InputError(f"{key}.{name}={as_typed(node[name])}: is set elsewhere in the config")
+    parts = [str(name) for name, child in node.items() if OmegaConf.is_dict(child) and "_target_" in child]
+    extra |= {name: part(config, f"{key}.{name}") for name in parts}
+    arguments = {name: value for name, value in to_dict(node).items() if name not in parts}
+    if kinds := argument_types(located(key, node)):
+        arguments = check_types(schema(kinds), OmegaConf.create(arguments), key)
+    try:
+        function = hydra.utils.instantiate(arguments | {"_partial_": True}, _convert_="all")
+        function = partial(function, **extra)
+        return function if node.get("_partial_") else function()
+    except Exception as error:  # of any class
+        raise explained(key, error) from error
+
+
+def argument_types(target: Any) -> dict[Any, str]:
+    """Return the names of a callable's arguments by those types that OmegaConf checks; {} if it takes any name."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (TypeError, ValueError, NameError):  # built-in, or annotated with names that are not there
+        return {}
+    kinds: dict[Any, str] = {Any: "_target_ _partial_"}
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            return {}
+        hint = hints.get(parameter.name)
+        known = all(kind in (bool, int, float, str, type(None)) for kind in get_args(hint) or (hint,))
+        kind: Any = hint if known else Any
+        if known and get_origin(hint) in (list, Sequence):
+            kind = list[get_args(hint)[0]]  # type: ignore[misc]
+        kinds[kind] = f"{kinds.get(kind, '')} {parameter.name}"
+    return kinds
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of a foreign error in one line of bounded length."""
+    return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+def explained(key: str, error: BaseException) -> InputError:
+    """Return the error of a part with its key; parts begin a message with the name of the argument."""
+    message = one_line(error)
+    name = message.partition("=")[0]
+    if isinstance(error, ValueError) and name.isidentifier():
+        key = "trainer" if name in BY_THE_GAN else "" if key == "algorithm" else key  # the GAN's own are elsewhere
+        message = f"{key}.{message}".removeprefix(".")
+    else:
+        message = f"{key}: {message}"
+    return error if isinstance(error, InputError) else InputError(message)
+
+
+def factory(config: DictConfig, key: str) -> Any:
+    """Return the function that a config describes by ``_partial_`` at a key, or None; its errors name the key."""
+    function = part(config, key)
+
+    def build(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:  # of any class
+            raise explained(key, error) from error
+
+    return function and build
+
+
+def gan(config: DictConfig) -> GAN:
+    """Return the GAN of a training config, untrained; InputError if its parts are wrong or do not fit each other."""
+    loss, networks = part(config, "loss"), {name: part(config, f"model.{name}") for name in NETWORKS}
+    for name, network in networks.items():
+        if not isinstance(network, torch.nn.Module):
+            target = config.model[name]._target_
+            raise InputError(f"model.{name}._target_={target}: must be a torch.nn.Module")
+    if not all(callable(getattr(loss, name, None)) for name in NETWORKS):
+        raise InputError(f"loss._target_={config.loss._target_}: must have methods discriminator and generator")
+    built: GAN = part(
+        config,
+        "algorithm",
+        **networks,
+        prior=part(config, "model.prior"),
+        loss=loss,
+        penalty=part(config, "penalty"),
+        ema=factory(config, "ema"),
+        latent_scale=config.latent_scale,
+        generator_optimizer=factory(config, "optimizer.generator"),
+        discriminator_optimizer=factory(config, "optimizer.discriminator"),
+        scheduler=factory(config, "optimizer.scheduler"),
+        k=config.k,
+        seed=config.seed,
+        **{name: config.trainer[name] for name in BY_THE_GAN},
+    )
+    try:
+        check_networks(built.generator, built.discriminator, built.prior, config.model.get("image_shape"))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if config.data.get("batch_size") == 1 and any(isinstance(m, _BatchNorm) for m in built.generator.modules()):
+        raise InputError("data.batch_size=1: must be at least 2, as the generator has batch normalization")
+    if built.scheduler:  # on one number, to find wrong arguments before any data is read
+        built.scheduler(torch.optim.SGD([torch.zeros(1)], lr=1.0), 1)
+    for name in NETWORKS:
+        optimizer = getattr(built, f"{name}_optimizer")
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        if closure and closure.default is closure.empty:
+            kind = type(optimizer).__name__
+            raise InputError(f"optimizer.{name}._target_: {kind} evaluates losses within a step; use another optimizer")
+    return built
+
+
+def data(config: DictConfig) -> ImageDataModule:
+    """Return the data module of a training config, not yet set up."""
+    shape = config.model.get("image_shape")
+    minibatches = config.k * config.trainer.accumulate_grad_batches
+    return part(config, "data", minibatches_per_step=minibatches, image_shape=list(shape) if shape else None)
+
+
+def metrics(config: DictConfig) -> dict[str, Metric]:
+    """Return the metrics of a config by name, without those that are null, or need features where there are none."""
+    chosen = {name: m for name, m in (config.metrics or {}).items() if m and m.get("features", "") is not None}
+    built = {name: part(config, f"metrics.{name}") for name in chosen}
+    for name, metric in built.items():
+        if not isinstance(metric, Metric):
+            raise InputError(f"metrics.{name}._target_={chosen[name]._target_}: must be a torchmetrics.Metric")
+    return built
+
+
+def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callback]:
+    """Return the callbacks of a settled config that are not null, with what is set elsewhere in the config."""
+    switches = {"progress_bar": "enable_progress_bar", "checkpoints": "enable_checkpointing"}  # Lightning's own
+    values = to_dict(config)
+    hyperparameters = {
+        key: value if isinstance(value, int | float | str) else str(value)
+        for name in HYPERPARAMETERS
+        for key, value in flatten(values[name], name)
+    }
+    final = {"num_images": config.num_images, "seed": config.seed, "hyperparameters": hyperparameters}
+    extra = {
+        "validation_metrics": {"metrics": metrics},
+        "checkpoints": {"monitor": config.monitor, "mode": config.monitor_mode},
+        "final_evaluation": {"metrics": metrics} | final,
+    }
+    chosen = {name: c for name, c in config.callbacks.items() if c and config.trainer.get(switches.get(name, ""), True)}
+    built = {name: part(config, f"callbacks.{name}", **extra.get(name, {})) for name in chosen}
+    for name, callback in built.items():
+        if not isinstance(callback, pl.Callback):
+            raise InputError(f"callbacks.{name}._target_={chosen[name]._target_}: must be a Lightning callback")
+    return list(built.values())
+
+
+def logger(config: DictConfig, run: Path, step: int) -> Any:
+    """Return the logger, which writes into a run's folder, or False; after a resume TensorBoard drops later steps."""
+    tensorboard = config.logger and config.logger._target_.endswith(".TensorBoardLogger")
+    return (
+        part(config, "logger", save_dir=str(run), **({"purge_step": step + 1} if step and tensorboard else {})) or False
+    )
+
+
+def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = (), **arguments: Any) -> pl.Trainer:
+    """Return the trainer of a settled config, with a logger and plugins; InputError if Lightning refuses a value."""
+    values = to_dict(config.trainer)
+    target = values.pop("_target_")
+    given = {key: value for key, value in values.items() if key not in (*BY_THE_GAN, "max_time")}  # the timer's
+    # Without ours, Lightning would add its own.
+    given["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)
+    given["enable_progress_bar"] = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
+    try:
+        given["callbacks"] = [pl.callbacks.Timer(values["max_time"], verbose=False), *callbacks]
+        trainer = hydra.utils.get_class(target)(**given, default_root_dir=str(run), **arguments)
+    except ERRORS as error:
+        patterns = (r"{0}=", r"\b{0}\b", r"\b{1}\b")  # key=, or the key, or its value
+        named = [
+            k for p in patterns for k, v in values.items() if re.search(p.format(k, re.escape(str(v))), str(error))
+        ]
+        culprit = f".{named[0]}={as_typed(values[named[0]])}" if named else ""
+        raise InputError(f"trainer{culprit}: {one_line(error)}") from error
+    if config.trainer.sync_batchnorm and trainer.strategy.root_device.type != "cuda":
+        raise InputError("trainer.sync_batchnorm=true: needs a CUDA GPU, and this run has none; must be false")
+    return trainer
+
+
+def device(name: str) -> torch.device:
+    """Return the device of a name, "auto" for an accelerator if there is one; InputError if there is no such device."""
+    try:
+        found = torch.accelerator.current_accelerator(check_available=True) or "cpu" if name == "auto" else name
+        return torch.empty(0, device=found).device
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise InputError(f"device={name}: this machine has none; must be auto, cpu or an accelerator's name") from error

@@ -1,0 +1,137 @@
+"""The entry point that all commands share: compose the config, validate it, and report mistakes in one line."""
+
+import errno
+import gc
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from gan_lightning.errors import InputError
+from gan_lightning.perf.openmp import CpuUse, choose_wait_policy
+from gan_lightning.run import sweep
+from gan_lightning.run.config import CONF, drop_unchosen_parts, register_resolvers
+from gan_lightning.run.schema import choices_of, known_keys, unknown_key, validate
+
+log = logging.getLogger(__name__)
+
+
+def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Turn a function that takes a config into the command ``gan_lightning.<name>``, with ``conf/<name>.yaml``.
+
+    A mistake in the config ends the command with one line and exit code 1, or a traceback if ``HYDRA_FULL_ERROR=1``.
+    Each job of a multirun runs in a process of its own.
+    """
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @wraps(task)
+        def run(config: DictConfig) -> Any:
+            if full_error is None:
+                os.environ.pop("HYDRA_FULL_ERROR", None)
+            job = HydraConfig.get()
+            try:
+                with one_line_errors(full_error == "1"):
+                    if job.mode == RunMode.MULTIRUN:
+                        return sweep.run_job(name)
+                    if deleted := next((o for o in job.overrides.task if o.startswith("~")), None):
+                        raise InputError(f"{deleted}: keys cannot be deleted; use {deleted[1:]}=null or =none")
+                    drop_unchosen_parts(config)
+                    config = validate(name, config)
+                    set_wait_policy(config, cpu_use)
+                    import pytorch_lightning  # noqa: F401
+
+                    gc.freeze()  # what the imports created
+                    gc.enable()
+                    return task(config)
+            finally:
+                folder = Path(job.runtime.output_dir)
+                if folder != Path.cwd() and not (folder / ".hydra").exists():  # the run has not begun
+                    with suppress(OSError):
+                        (folder / f"{name}.log").unlink(missing_ok=True)
+                        folder.rmdir()
+
+        def main() -> None:
+            gc.disable()  # its passes would take a sixth of the time of all imports
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which are reported here
+            logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs them besides
+            register_resolvers()
+            with one_line_errors(full_error == "1"):
+                # argparse needs flags in front of overrides
+                sys.argv[1:] = sorted(sys.argv[1:], key=lambda a: a not in ("-m", "--multirun"))
+                hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(run)()
+
+        cpu_use = CpuUse()
+        return main
+
+    return decorate
+
+
+def set_wait_policy(config: DictConfig, use: CpuUse) -> None:
+    """Choose how OpenMP's threads wait, and log the choice if there is a reason for it."""
+    trainer, policy = config.get("trainer") or {}, config.get("omp_wait_policy", "auto")
+    devices = trainer.get("devices") if trainer.get("accelerator") == "cpu" else 1
+    ranks = devices if isinstance(devices, int) else 1
+    policy, reason = choose_wait_policy(policy, use, ranks=ranks, environment=os.environ)
+    os.environ |= {"OMP_WAIT_POLICY": policy} if policy else {}
+    if reason:
+        log.info("%s (OMP_WAIT_POLICY=%s)", reason, policy)
+
+
+@contextmanager
+def one_line_errors(full: bool) -> Iterator[None]:
+    """Exit with code 1 and one line after a mistake of the user's, or re-raise if ``full``."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        ours = not isinstance(error, ValueError) or isinstance(error, InputError) or "Config group" in str(error)
+        if full or not ours:
+            raise
+        sys.exit(one_line(error))
+    except OSError as error:
+        no_space = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # raised without the file's name
+        if full or not ((error.filename or no_space) and error.strerror):
+            raise
+        sys.exit(f"{error.filename or 'a file'}: {error.strerror}")
+    except KeyboardInterrupt:
+        if full:
+            raise
+        print("Interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as one line that names the key, the value and what is allowed."""
+    cause = None if isinstance(error, InputError) else error.__cause__
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={choice}: no such choice; allowed: {', '.join(error.options)}"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
+        key = str(cause.full_key)
+        typed = next((a for a in sys.argv[1:] if re.match(rf"{re.escape(key)}[.=]", a)), key)
+        resumed = any(a.startswith("checkpoint=") for a in sys.argv[1:])
+        hint = f"; if the checkpoint's run has this key, type +{typed}" if resumed else ""
+        return unknown_key(typed, key, known_keys(cause.parent_node._get_root())) + hint
+    if isinstance(error, OverrideParseException):
+        quotes = "with quotes around a value with characters other than letters, digits and ._/-: \"key='value'\""
+        return f"{error.override}: not an override; write key=value or group=choice, {quotes}"
+    if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
+        return f"{several[1]}: several values; add -m to sweep over them"
+    if str(error).startswith("Config group override must"):  # raised without the group's name
+        for group, _, choice in (argument.partition("=") for argument in sys.argv[1:]):
+            if (choices := choices_of(group)) and choice not in choices:
+                return f"{group}={choice}: no such choice; allowed: {', '.join(choices)}"
+    return " ".join(str(error).split())

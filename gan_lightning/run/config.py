@@ -1,0 +1,187 @@
+"""The config: where it lies, how it is composed, and what is settled once it is."""
+
+import logging
+import os
+import re
+import shlex
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.errors import InputError
+
+PACKAGE = Path(__file__).parents[1]
+CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
+
+
+def register_resolvers() -> None:
+    """Register the three interpolations that ``conf/`` uses.
+
+    ``${project:data}`` is a folder of this project in a clone or an editable install, else of the working directory.
+    ``${run_dir:CHECKPOINT,NAME,EXPERIMENT,DATE_TIME}`` is the folder of the run that a checkpoint belongs to, or a new
+    one. ``${times:FACTOR,VALUE}`` is a product.
+    """
+
+    def project(folder: str) -> str:
+        return str((CHECKOUT if CHECKOUT / "conf" == CONF else Path.cwd()) / folder)
+
+    def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
+        with suppress(InputError):  # a wrong checkpoint is reported by the validation
+            run = checkpoint_path(checkpoint).absolute().parent.parent if checkpoint else None
+            if run and (run / ".hydra").is_dir():
+                return str(run)
+        return f"outputs/{name or experiment or 'train'}/{date_time}"
+
+    def times(factor: float, value: Any) -> Any:
+        return factor * value if isinstance(value, int | float) else value  # validation reports what is no number
+
+    for resolver in (project, run_dir, times):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
+    """Return ``conf/<name>.yaml`` composed with overrides as on the command line, for use outside of a command."""
+    register_resolvers()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose(name, overrides or [])
+    drop_unchosen_parts(config)
+    return config
+
+
+def drop_unchosen_parts(config: DictConfig) -> None:
+    """Set, in place, a part to null that is chosen to be none although the experiment gives values for it."""
+    for key in ("ema", "penalty", "optimizer.scheduler"):
+        part = OmegaConf.select(config, key)
+        if OmegaConf.is_dict(part) and "_target_" not in part:
+            OmegaConf.update(config, key, None)
+
+
+def settle(config: DictConfig, typed: Iterable[str] = ()) -> DictConfig:
+    """Return a validated training config in which all is settled that depends on the machine or on other values."""
+    import torch
+
+    from gan_lightning.metrics.evaluation import choose_monitor, directions
+
+    config = config.copy()
+    OmegaConf.set_struct(config, False)
+    trainer, keys = config.trainer, {override.partition("=")[0] for override in typed}
+    if "trainer.max_epochs" in keys and "trainer.max_steps" not in keys and trainer.max_epochs is not None:
+        trainer.max_steps = -1
+    if trainer.precision == "auto":
+        on_cpu = trainer.accelerator == "cpu" or not torch.accelerator.is_available()
+        trainer.precision = "bf16-mixed" if on_cpu and torch.cpu._is_avx512_bf16_supported() else "32-true"
+    if isinstance(trainer.val_check_interval, float):  # a share of a pass over the data
+        trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch or 1
+    if (trainer.devices, trainer.num_nodes) != (1, 1) and trainer.strategy in ("auto", "ddp"):
+        # While one network is updated, DDP must not wait for gradients of the other's parameters.
+        trainer.strategy = "ddp_find_unused_parameters_true"
+    for name, metric in (config.metrics or {}).items():
+        if metric and "features" in metric and metric.features is None:  # the data has none
+            config.metrics[name] = None
+    callback, metrics = config.callbacks.get("validation_metrics"), config.metrics or {}
+    classes = {name: located(f"metrics.{name}", m) for name, m in metrics.items() if m}
+    measured = directions({name: c for name, c in classes.items() if callback and name not in callback.skip})
+    ours = all(c._target_.startswith("gan_lightning.") for c in config.callbacks.values() if c)
+    config.monitor, config.monitor_mode = choose_monitor(measured, config.monitor, config.monitor_mode, complete=ours)
+    return config
+
+
+def located(key: str, node: DictConfig) -> Any:
+    """Return the class or function of a part at a key; InputError if there is none."""
+    try:
+        return hydra.utils.get_object(node._target_)
+    except Exception as error:  # an import can fail in any way
+        raise InputError(f"{key}._target_={node._target_}: {' '.join(str(error).split())[:300]}") from error
+
+
+def checkpoint_path(given: str | Path) -> Path:
+    """Return the checkpoint file that a user means, who may also name a run's folder."""
+    path = Path(given)
+    if path.is_dir():
+        path = path / "last.ckpt" if path.name == "checkpoints" else path / "checkpoints" / "last.ckpt"
+        if not path.is_file():
+            raise InputError(f"checkpoint={given}: this folder has no checkpoints/last.ckpt")
+    if not path.is_file():
+        raise InputError(f"checkpoint={given}: no such file")
+    return path
+
+
+def shorten(path: Path) -> Path:
+    """Return a path relative to the working directory if it lies within."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def command_line(module: str, *arguments: str, configs: bool = False) -> str:
+    """Return a command to print, with this process's PYTHONPATH and, if ``configs``, its folders of configs."""
+    path = os.environ.get("PYTHONPATH")
+    prefix = [f"PYTHONPATH={shlex.quote(path)}"] if path else []
+    flags = map(shlex.quote, config_flags() if configs else [])
+    return " ".join([*prefix, "python", "-m", f"gan_lightning.{module}", *flags, *arguments])
+
+
+def config_flags() -> list[str]:
+    """Return the arguments of this command that name folders of configs besides ``conf/``."""
+    if not HydraConfig.initialized():
+        return []
+    job = HydraConfig.get()
+    folders = [f"--config-dir={s.path}" for s in job.runtime.config_sources if s.provider == "command-line"]
+    return folders + [override for override in job.overrides.hydra if override.startswith("hydra.searchpath")]
+
+
+def argument(key: str, value: Any) -> str:
+    """Return ``key=value`` as it is typed in a shell, with Hydra's and the shell's quotes where they are needed."""
+    simple = re.fullmatch(r"[\w./-]+", str(value), re.ASCII)
+    return f"{key}={value}" if simple else shlex.quote(f"{key}={quoted(value)}")
+
+
+def quoted(value: Any) -> str:
+    """Return a value in Hydra's quotes."""
+    return '"' + re.sub(r'(\\*)"', r'\1\1\\"', str(value)) + '"'
+
+
+def as_typed(value: Any) -> str:
+    """Return a value as a user types it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    is_list = OmegaConf.is_list(value) or isinstance(value, list)
+    return f"[{','.join(map(as_typed, value))}]" if is_list else str(value)
+
+
+def to_dict(config: DictConfig) -> dict[str, Any]:
+    """Return a config as resolved dictionaries, lists and values."""
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def flatten(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested dictionaries and lists, empty ones too, with its key: ``optimizer.betas[0]``."""
+    if isinstance(node, dict) and (node or not key):
+        for name, child in node.items():
+            yield from flatten(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list) and node:
+        for i, child in enumerate(node):
+            yield from flatten(child, f"{key}[{i}]")
+    else:
+        yield key, node
+
+
+def silence_lightning() -> None:
+    """Silence Lightning's info messages, and its warnings about deliberate choices."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
+    for message in (
+        ".*is deprecated, use `isinstance.treespec, TreeSpec.*",
+        ".*does not have many workers.*",
+        ".*ended before the epoch ended and your dataloader is not resumable.*",
+        "Checkpoint directory .* exists and is not empty.",
+        "The dirpath has changed from .*",
+        "The number of training batches .* is smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", message)

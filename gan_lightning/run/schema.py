@@ -1,0 +1,237 @@
+"""What a config may hold: the types of the groups with a fixed shape, and the few rules that connect several values.
+
+All else is validated by the part that it configures, in its constructor. Torch is not imported, so that a mistake is
+reported at once.
+"""
+
+import difflib
+import re
+from dataclasses import field, fields, make_dataclass
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from gan_lightning.errors import InputError
+from gan_lightning.run.config import CONF, as_typed, checkpoint_path, flatten, to_dict
+
+
+def schema(kinds: dict[Any, str]) -> type:
+    """Return a dataclass with fields by their type; a config need not have all of them."""
+    typed = [(key, kind, field(default=MISSING)) for kind, keys in kinds.items() for key in keys.split()]
+    return make_dataclass("Schema", typed)
+
+
+# Arguments of gan_lightning.data.datamodule.ImageDataModule
+Data = schema(
+    {
+        str: "_target_ device",
+        str | None: "root",
+        int: "batch_size val_size seed num_workers",
+        bool: "in_memory",
+        Any: "dataset",
+    },
+)
+# Arguments of pytorch_lightning.Trainer, which validates their values
+Trainer = schema(
+    {
+        str: "_target_ accelerator strategy gradient_clip_algorithm",
+        int: "num_nodes max_steps num_sanity_val_steps log_every_n_steps accumulate_grad_batches",
+        int | None: "max_epochs min_steps min_epochs check_val_every_n_epoch",
+        int | float: "val_check_interval overfit_batches",
+        int | float | None: "limit_train_batches limit_val_batches",
+        float | None: "gradient_clip_val",
+        bool: "sync_batchnorm use_distributed_sampler detect_anomaly inference_mode "
+        "enable_checkpointing enable_progress_bar enable_model_summary",
+        bool | None: "benchmark",
+        Any: "devices precision max_time fast_dev_run deterministic profiler",
+    },
+)
+# Values at the top of the root configs, each of which has some of them, and groups besides
+Root = schema(
+    {
+        str: "omp_wait_policy matmul_precision show device",
+        str | None: "name checkpoint monitor monitor_mode out",
+        int: "seed k num_images",
+        float: "latent_scale lr weight_decay",
+        bool: "cpu_tuning compile cuda_graphs",
+    },
+)
+OWN_DATA = "gan_lightning.data.datamodule.ImageDataModule"  # a user's own data module has other arguments
+GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} | {"features"}
+PARTS = (  # keys at which an object is described; and all entries of callbacks and metrics
+    *("penalty", "ema", "logger", "features", "optimizer.scheduler"),
+    *("algorithm", "loss", "data.dataset", "optimizer.generator", "optimizer.discriminator"),
+    *("model.generator", "model.discriminator", "model.prior"),
+)
+NEEDED = PARTS[5:]  # in training; the other parts may be null
+CHOICES = {
+    "monitor_mode": ("min", "max"),
+    "omp_wait_policy": ("auto", "active", "passive"),
+    "matmul_precision": ("highest", "high", "medium"),
+    "show": ("samples", "nearest", "interpolation"),
+}
+LEAST = {"k": 1, "num_images": 1, "seed": 0, "optimizer.lr": 0, "trainer.log_every_n_steps": 1, "trainer.num_nodes": 1}
+RENAMED = {  # former keys, and words of other projects
+    "average.latent_scale": "latent_scale",
+    "average.ramp": "ema.rampup_ratio",
+    "average.half_life": "ema.half_life",
+    "average": "ema=standard or ema=none",
+    "model.latent": "model.prior",
+    "penalty.every_n_steps": "penalty.interval",
+    "callbacks.scoring": "callbacks.validation_metrics",
+    "metrics.nearest_training.every": "metrics.nearest_training.stride",
+    "device": "trainer.accelerator",
+    "epochs": "trainer.max_epochs",
+    "gpus": "trainer.devices",
+    "z_dim": "model.latent_dim",
+}
+
+
+def validate(name: str, config: DictConfig) -> DictConfig:
+    """Return ``conf/<name>.yaml``, composed, with its types checked; InputError on the first value that cannot be."""
+    for key, value in flatten(OmegaConf.to_container(config)):
+        if value == MISSING:
+            raise InputError(f"{key}={MISSING}: a value is required, as in {key}=VALUE")
+    refuse_words_for_parts(config)
+    known, own = known_keys(config), OmegaConf.load(CONF / f"{name}.yaml")
+    if added := [str(key) for key in config if key not in own.keys() | GROUPS]:
+        raise InputError(unknown_key(f"{added[0]}={as_typed(config[added[0]])}", added[0], known))
+    groups = {key: config._get_node(key) for key in config if key in GROUPS}
+    top = OmegaConf.masked_copy(config, [str(key) for key in config if key not in GROUPS])
+    config = OmegaConf.create({**check_types(Root, top), **groups})
+    for key, shape in (("data", Data), ("trainer", Trainer)):
+        if key in config and (key == "trainer" or config.data.get("_target_", OWN_DATA) == OWN_DATA):
+            config[key] = check_types(shape, config[key], key, known)
+    refuse_unused(config)
+    values = dict(flatten(to_dict(config)))
+    for key, choices in CHOICES.items():
+        if values.get(key) not in (None, *choices):
+            raise InputError(f"{key}={values[key]}: must be one of {', '.join(choices)}")
+    for key, least in LEAST.items():
+        value = values.get(key, least)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 2**32:
+            raise InputError(f"{key}={as_typed(value)}: must be a number of at least {least}")
+    if values.get("checkpoint") is not None:
+        checkpoint_path(values["checkpoint"])
+    if "model" in config:
+        check_training(values)
+    return config
+
+
+def check_types(shape: type, node: DictConfig, key: str = "", known: list[str] | None = None) -> dict[str, Any]:
+    """Return the node at a key as a dictionary with a dataclass's types; InputError if it has other keys or types."""
+    try:
+        typed: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(shape), node))
+    except OmegaConfBaseException as error:
+        name, value = str(error.full_key), as_typed(OmegaConf.select(node, str(error.full_key)))
+        name = f"{key}.{name}" if key and name else key or name
+        if isinstance(error, ConfigKeyError):
+            known = known or [f"{key}.{field.name}" for field in fields(shape) if field.name[0] != "_"]
+            raise InputError(unknown_key(f"{name}={value}", name, known)) from error
+        raise InputError(f"{name}={value}: must be {allowed_type(str(error.msg))}") from error
+    return {name: value for name, value in typed.items() if name in node}
+
+
+def allowed_type(message: str) -> str:
+    """Return the type that a message of OmegaConf's asks for, in words."""
+    message = message.splitlines()[0]
+    found = re.search(r"(?:converted to|a valid|hint|field of type|\] to) '?(?:Optional\[)?(\w+)", message)
+    names = {"Integer": "int", "Float": "float", "Union": "float"}
+    name = names.get(found[1], found[1]) if found else "list" if "ListConfig" in message else "null"
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    return words.get(name, "a list, such as [1,2]" if name == "list" else "a value")
+
+
+def check_training(values: dict[str, Any]) -> None:
+    """Raise InputError if values of a training run, by flattened keys, exclude each other or manual optimization."""
+
+    def refuse(key: str, reason: str) -> None:
+        raise InputError(f"{key}={as_typed(values[key])}: {reason}")
+
+    for key in ("trainer.max_steps", "trainer.max_epochs"):
+        if values[key] not in (None, -1) and values[key] < 1:
+            refuse(key, "must be at least 1, or -1 for no end")
+    endless = values["trainer.max_steps"] == -1 and values["trainer.max_epochs"] in (None, -1)
+    if endless and "optimizer.scheduler.flat" in values:
+        reason = "the learning rates fall until the run's end, so it needs one; or add optimizer/scheduler=constant"
+        refuse("trainer.max_steps", reason)
+    for key, allowed, reason in (
+        ("trainer.num_sanity_val_steps", 0, "a validation before training would be logged as part of the run"),
+        ("trainer.use_distributed_sampler", False, "the data module gives each rank its part"),
+        ("trainer.overfit_batches", 0, "the data module samples the batches; a larger data.val_size leaves fewer"),
+    ):
+        if values[key] != allowed:
+            refuse(key, f"must be {as_typed(allowed)}: {reason}")
+    if re.search("spawn|fork|notebook", values["trainer.strategy"]):
+        refuse("trainer.strategy", "trains in processes whose results do not come back; use ddp")
+    if str(values["trainer.precision"]) in ("16-mixed", "16") and values["trainer.gradient_clip_val"]:
+        refuse("trainer.gradient_clip_val", "16-mixed scales the gradients that it would clip; use bf16-mixed")
+    shape = [values.get(f"model.image_shape[{i}]") for i in range(3)]
+    if str(values.get("data.dataset._target_")).endswith(".Gaussian") and shape != [1, 1, 1]:
+        raise InputError(f"model.image_shape={as_typed(shape)}: data=gaussian has single numbers; add model=mlp_1d")
+    if values["cuda_graphs"] and (values["trainer.devices"], values["trainer.num_nodes"]) != (1, 1):
+        refuse("cuda_graphs", "needs trainer.devices=1 and trainer.num_nodes=1")
+    if values["cuda_graphs"] and values["trainer.detect_anomaly"]:
+        refuse("cuda_graphs", "needs trainer.detect_anomaly=false, which would wait for the device")
+
+
+def refuse_words_for_parts(config: DictConfig) -> None:
+    """Raise InputError if a plain value stands where a part belongs, as after ``optimizer.scheduler=cosine``."""
+    entries = [f"{group}.{name}" for group in ("callbacks", "metrics") for name in config.get(group) or ()]
+    for key in (*PARTS, *entries):
+        node = OmegaConf.select(config, key)
+        if (OmegaConf.is_dict(node) and "_target_" in node) or (node is None and not (key in NEEDED and "k" in config)):
+            continue
+        group = key.replace(".", "/")
+        if choices := choices_of(group):
+            choice = f"{group}={node}" if node in choices else f"{group}=CHOICE with one of {', '.join(choices)}"
+            raise InputError(f"{key}={node}: a part is chosen with a slash: type {choice}")
+        raise InputError(f"{key}={as_typed(node)}: must have a class, as in +{key}._target_=MODULE.CLASS")
+
+
+def refuse_unused(config: DictConfig) -> None:
+    """Raise InputError if nothing uses a value under ``model`` or ``optimizer``."""
+    used = " ".join(str(value) for _, value in flatten(OmegaConf.to_container(config)) if "${" in str(value))
+    for group in ("model", "optimizer"):
+        for name, node in (config.get(group) or {}).items():
+            of_parts = any(OmegaConf.is_dict(part) and name in part for part in config[group].values())
+            if not (node is None or OmegaConf.is_dict(node) or of_parts or f"{group}.{name}}}" in used):
+                own = f"a part's own arguments belong to it, as in +{group}.generator.{name}=VALUE"
+                raise InputError(f"{group}.{name}={as_typed(node)}: nothing uses this key; {own}")
+
+
+def choices_of(group: str) -> list[str]:
+    """Return the choices of a config group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def known_keys(config: DictConfig) -> list[str]:
+    """Return the keys of a config and its groups, for suggestions."""
+    keys = [re.sub(r"(\[\d+\]|\._\w+_)$", "", key) for key, _ in flatten(OmegaConf.to_container(config))]
+    groups = [str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir() and "hydra" not in str(path)]
+    named = {group.replace("/", ".") for group in groups if "/" in group}  # a part that is chosen with a slash
+    return [key for key in dict.fromkeys(keys + groups) if not key.startswith("hydra") and key not in named]
+
+
+def unknown_key(typed: str, key: str, known: list[str]) -> str:
+    """Return the message for ``key=value`` as typed if the key does not exist, with known keys that may be meant."""
+    message, name = f"{typed}: no such key", typed.partition("=")[0]
+    for old, new in RENAMED.items():
+        if name == old or name.startswith(f"{old}."):
+            return f"{message}; use {new}"
+    parent, _, last = key.rpartition(".")
+    ends = {name: re.split(r"[./]", name)[-1] for name in sorted(known, key=len) if name != key}
+    siblings = [name for name in ends if parent and name.startswith(f"{parent}.")]
+
+    def close(names: list[str], cutoff: float) -> list[str]:
+        matches = difflib.get_close_matches(last, {ends[name] for name in names}, n=2, cutoff=cutoff)
+        return [name for end in matches for name in names if ends[name] == end]
+
+    same = [name for name in ends if ends[name] == last]
+    if meant := close(siblings, 0.8) or same or close(siblings or [*ends], 0.6):
+        return f"{message}; did you mean {' or '.join(meant[:3])}?"
+    if parent in ("callbacks", "metrics"):
+        return f"{message}; to add it, type +{key}._target_=MODULE.CLASS"
+    has = dict.fromkeys(name.removeprefix(f"{parent}.").split(".")[0] for name in known if name in siblings)
+    return f"{message}; {parent} has {', '.join(has)}" if siblings else f"{message}; --help lists all keys"

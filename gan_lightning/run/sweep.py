@@ -1,0 +1,84 @@
+"""Sweeps: each job in a process of its own, and a summary of all of them."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.errors import InputError
+from gan_lightning.metrics.tables import read_overrides, summarize
+from gan_lightning.run.config import config_flags, quoted
+
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+def run_job(name: str) -> float | None:
+    """Run the present job of a multirun of a command in a process of its own, so that other jobs do not affect it.
+
+    A job that finished in an earlier sweep of the same folder is skipped, and one that was stopped is resumed. Only an
+    interruption ends the sweep. Returns the metric that ranks the sweep, for sweepers that optimize.
+    """
+    job = HydraConfig.get()
+    folder, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
+    metrics, checkpoint, error = folder / "metrics.json", folder / "checkpoints" / "last.ckpt", folder / "error.txt"
+    if (metrics.exists() or checkpoint.exists()) and read_overrides(folder) != overrides:
+        raise InputError(f"hydra.sweep.dir={folder.parent}: holds a sweep with other overrides; use a new folder")
+    code = 0
+    if not metrics.exists():
+        task = [f"checkpoint={quoted(checkpoint)}"] if checkpoint.exists() else overrides
+        error.unlink(missing_ok=True)  # of an earlier sweep in the same folder
+        arguments = [*config_flags(), *task, f"hydra.run.dir={quoted(folder)}"]
+        code, last_line = run([sys.executable, "-m", f"gan_lightning.{name}", *arguments])
+    if code:
+        (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(overrides, folder / ".hydra" / "overrides.yaml")
+        error.write_text("interrupted" if code in INTERRUPTED else last_line or f"exit code {code}")
+    _, rows, monitor = summarize(folder.parent)
+    if code in INTERRUPTED:
+        sys.exit(code)
+    return next((row.get(monitor) for row in rows if row["job"] == folder.name), None)
+
+
+def run(command: Sequence[str]) -> tuple[int, str]:
+    """Run a command, passing its output on; return its exit code and the last line of its standard error.
+
+    The code is 128 plus the signal's number if a signal ended the command, as in a shell. SIGINT and SIGTERM are passed
+    on, each once: the command does not receive the terminal's signals itself.
+    """
+    last_line = ""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        handlers = {
+            number: signal.signal(number, lambda number, _: process.send_signal(number))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                sys.stderr.write(line)
+                if line.strip() and "HYDRA_FULL_ERROR" not in line:
+                    last_line = line.strip()
+            code = process.wait()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return 128 - code if code < 0 else code, last_line
+
+
+class Summary(Callback):
+    """Prints a sweep's summary at its end."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table and where it is; exit with code 1 if every job has failed."""
+        folder = Path(config.hydra.sweep.dir)
+        if (folder / "summary.csv").exists():
+            table, rows, _ = summarize(folder)
+            print(f"{table}\nSummary: {folder}/summary.md, summary.csv")
+            if "error" in rows[0]:
+                sys.exit("every job failed")
+            print(f"Best run: {folder / rows[0]['job']}")

@@ -1,0 +1,125 @@
+"""One training run, from a config to its report."""
+
+import logging
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from gan_lightning import perf
+from gan_lightning.callbacks.save_checkpoints import AtomicCheckpointIO, SaveCheckpoints
+from gan_lightning.errors import InputError
+from gan_lightning.metrics.tables import summarize
+from gan_lightning.run import build
+from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
+from gan_lightning.run.config import argument, command_line, settle, shorten, silence_lightning, to_dict
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig, run: Path, typed: list[str]) -> None:
+    """Train a GAN in the folder ``run``, by a validated config and the overrides that were typed for it.
+
+    Raises:
+        InputError: If a value turns out to be wrong, or the folder belongs to another run.
+    """
+    silence_lightning()
+    checkpoint = Checkpoint(config.checkpoint) if config.checkpoint else None
+    config = settle(checkpoint.resume_config(config, typed) if checkpoint else config, typed)
+    refuse_other_runs(config, run, checkpoint)
+    torch.set_float32_matmul_precision(config.matmul_precision)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+
+    gan, data, metrics = build.gan(config), build.data(config), build.metrics(config)
+    trainer = build.trainer(
+        config,
+        run,
+        build.callbacks(config, metrics),
+        logger=build.logger(config, run, checkpoint.step if checkpoint else 0),
+        plugins=[AtomicCheckpointIO(checkpoint.content if checkpoint else None)],
+    )
+    gan.save_hyperparameters({"format_version": FORMAT_VERSION, "config": to_dict(config)}, logger=False)
+    perf.apply(gan, trainer, cpu_tuning=config.cpu_tuning, compile=config.compile, cuda_graphs=config.cuda_graphs)
+    if trainer.is_global_zero:
+        (run / ".hydra").mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, run / ".hydra" / "config.yaml")
+        if not (run / ".hydra" / "overrides.yaml").exists():  # a resumed run keeps its own
+            OmegaConf.save(typed, run / ".hydra" / "overrides.yaml")
+        if checkpoint and "flat" in (config.optimizer.scheduler or {}):
+            old, new = checkpoint.config["trainer"]["max_steps"], config.trainer.max_steps
+            if old != new:
+                log.info("The learning rates now fall until step %d instead of step %d", new, old)
+    with translated_errors(trainer, checkpoint):
+        trainer.fit(gan, data, ckpt_path=str(checkpoint.path) if checkpoint else None)
+    if trainer.is_global_zero:
+        print_places(config, run, trainer)
+        if (run / "error.txt").exists():  # a job of a sweep, which had been stopped
+            (run / "error.txt").unlink()
+            summarize(run.parent)
+
+
+def print_places(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
+    """Log where everything is that a run has made, and commands to go further."""
+    outputs = Path("outputs") if run.is_relative_to(Path("outputs").absolute()) else run
+    checkpoint, samples = run / "checkpoints" / "last.ckpt", run / "samples.png"
+    path, number = argument("checkpoint", shorten(checkpoint)), f"num_images={config.num_images}"
+    lines: list[tuple[bool, str, object]] = [
+        (True, "run folder", shorten(run)),
+        (samples.exists(), "samples", shorten(samples)),
+        ((run / "tensorboard").exists(), "TensorBoard", f"tensorboard --logdir {shlex.quote(str(outputs))}"),
+        (checkpoint.exists(), "more samples", command_line("sample", path, "num_images=64", "out=samples.png")),
+        (checkpoint.exists(), "evaluate", command_line("evaluate", path, number, f"seed={config.seed}")),
+        (checkpoint.exists(), "train longer", resume_command(run, f"trainer.max_steps={2 * trainer.global_step}")),
+    ]
+    for exists, what, line in lines:
+        if exists:
+            log.info("%-13s %s", what, line)
+
+
+def resume_command(run: Path, *arguments: str) -> str:
+    """Return the command that resumes a run."""
+    path = argument("checkpoint", shorten(run / "checkpoints" / "last.ckpt"))
+    return command_line("train", path, *arguments, configs=True)
+
+
+def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | None) -> None:
+    """Raise InputError if the folder holds another run, or the run would be resumed elsewhere only to end at once."""
+    if checkpoint and run.resolve() == checkpoint.path.absolute().parent.parent.resolve():
+        return
+    if (run / "checkpoints").exists() or (run / "metrics.json").exists():
+        raise InputError(f"hydra.run.dir={run}: holds a run; resume it with checkpoint={run} or use a new folder")
+    if checkpoint and checkpoint.step == (steps := config.trainer.max_steps):
+        raise InputError(f"trainer.max_steps={steps}: the checkpoint's run has reached it; must be more than {steps}")
+
+
+@contextmanager
+def translated_errors(trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Iterator[None]:
+    """Raise InputError for what Lightning refuses, or weights that do not fit; exit with 128 + a signal's number."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        message = build.one_line(error)
+        if checkpoint and message.startswith("Error(s) in loading state_dict"):
+            raise checkpoint.misfit(error) from error
+        if isinstance(error, RuntimeError) and not message.startswith("Early stopping conditioned on"):
+            raise
+        raise InputError(f"trainer: {message}") from error
+    except SystemExit as stop:  # Lightning's own, after a signal
+        if not trainer.is_global_zero:
+            sys.exit(0)  # Lightning kills the first rank when another one fails before it
+        run, callbacks = Path(trainer.default_root_dir), trainer.callbacks  # type: ignore[attr-defined]
+        received = next((c.stopped_by for c in callbacks if isinstance(c, SaveCheckpoints)), None)
+        signum = received or (signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else signal.SIGTERM)
+        saved = (run / "checkpoints" / "last.ckpt").exists()
+        how = f". To resume:\n  {resume_command(run)}" if saved else ", without a checkpoint"
+        log.info("Stopped by %s at step %d%s", signum.name, trainer.global_step, how)
+        sys.exit(128 + signum)

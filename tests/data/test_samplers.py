@@ -1,0 +1,50 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan_lightning.data.samplers import ShuffledBatches
+
+shapes = st.tuples(
+    st.integers(1, 5), st.integers(1, 3), st.integers(1, 6), st.integers(0, 2**32), st.integers(0, 4)
+)  # batch size, ranks, batches per pass, seed, remaining images
+Shape = tuple[int, int, int, int, int]
+
+
+@given(shapes)
+def test_ranks_share_a_pass_without_overlap(shape: Shape) -> None:
+    batch_size, ranks, batches, seed, remaining = shape
+    size = batch_size * ranks * batches + min(remaining, batch_size * ranks - 1)
+    used = []
+    for rank in range(ranks):
+        sampler = ShuffledBatches(size=size, batch_size=batch_size, seed=seed, rank=rank, world_size=ranks)
+        own = list(sampler)
+        assert len(own) == len(sampler) == batches
+        assert all(len(batch) == batch_size for batch in own)
+        used += [int(index) for batch in own for index in batch]
+    assert len(used) == len(set(used)) == batches * batch_size * ranks
+    assert set(used) <= set(range(size))
+
+
+@given(shapes, st.integers(0, 20))
+def test_order_is_a_function_of_the_step(shape: Shape, step: int) -> None:
+    batch_size, ranks, batches, seed, _ = shape
+    common = {"size": batch_size * ranks * batches, "batch_size": batch_size, "seed": seed, "world_size": ranks}
+    passes = [b for start in range(0, 40, batches) for b in ShuffledBatches(step=lambda s=start: s, **common)]
+    resumed = list(ShuffledBatches(step=lambda: step, **common))
+    assert len(resumed) == batches
+    assert all(map(torch.equal, resumed, passes[step:]))
+
+
+def test_each_pass_and_each_seed_has_its_own_order() -> None:
+    orders = {
+        tuple(torch.cat(list(ShuffledBatches(size=50, batch_size=5, seed=seed, step=lambda s=start: s))).tolist())
+        for seed in (0, 1)
+        for start in (0, 10, 20)
+    }
+    assert len(orders) == 6
+
+
+def test_a_batch_larger_than_the_data_gives_no_steps() -> None:
+    sampler = ShuffledBatches(size=4, batch_size=5, seed=0)
+    assert len(sampler) == 0
+    assert list(sampler) == []

@@ -1,0 +1,354 @@
+"""What is answered in one line, before torch is imported."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gan_lightning.errors import InputError
+from gan_lightning.run import config, schema
+from tests.helpers import ROOT, SMALL, call, command
+
+
+def validate(*typed: str) -> None:
+    schema.validate("train", config.compose("train", list(typed)))
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("optimizer.lr=-1", "must be a number of at least 0"),
+        ("optimizer.lr=fast", "must be a number"),
+        ("optimizer.lr=null", "must be a number"),
+        ("optimizer.lr=nan", "must be a number"),
+        ("data.batch_size=6.4", "must be a whole number"),
+        ("data.batch_size=true", "must be a whole number"),
+        ("k=0", "at least 1"),
+        ("k=null", "must be a whole number"),
+        ("k=[1,2]", "must be a whole number"),
+        ("seed=-1", "at least 0"),
+        ("seed=4294967296", "must be a number"),
+        ("num_images=0", "at least 1"),
+        ("compile=x", "must be true or false"),
+        ("latent_scale=wide", "must be a number"),
+        ("monitor_mode=x", "must be one of min, max"),
+        ("matmul_precision=low", "must be one of highest, high, medium"),
+        ("omp_wait_policy=x", "must be one of auto, active, passive"),
+        ("trainer.max_steps=0", "must be at least 1, or -1"),
+        ("trainer.max_steps=-1", "the learning rates fall .*optimizer/scheduler=constant"),
+        ("trainer.max_epochs=0", "must be at least 1, or -1"),
+        ("trainer.max_epochs=many", "must be a whole number"),
+        ("trainer.max_epochs=1.5", "must be a whole number"),
+        ("trainer.min_steps=abc", "must be a whole number"),
+        ("trainer.limit_val_batches=x", "must be a number"),
+        ("trainer.gradient_clip_val=x", "must be a number"),
+        ("trainer.num_sanity_val_steps=2", "must be 0: .*validation"),
+        ("trainer.use_distributed_sampler=true", "must be false: .*each rank"),
+        ("trainer.overfit_batches=1", "must be 0: .*data.val_size"),
+        ("trainer.strategy=ddp_spawn", "process.*use ddp"),
+        ("trainer.strategy=ddp_notebook", "process.*use ddp"),
+        ("checkpoint=absent.ckpt", "no such file"),
+        # a word in the place of a part
+        ("optimizer.scheduler=cosine", "type optimizer/scheduler=cosine$"),
+        ("optimizer.scheduler=nonsense", "type optimizer/scheduler=.* constant, cosine, exponential, linear$"),
+        ("optimizer.generator=sgd", r"\+optimizer.generator._target_=MODULE.CLASS"),
+        ("data.dataset=mnist", r"\+data.dataset._target_=MODULE.CLASS"),
+        ("model.generator=mlp", r"\+model.generator._target_=MODULE.CLASS"),
+        ("model.prior=normal", r"\+model.prior._target_=MODULE.CLASS"),
+        ("features=inception", r"\+features._target_=MODULE.CLASS"),
+        ("callbacks.scalars=x", r"\+callbacks.scalars._target_=MODULE.CLASS"),
+        ("metrics.fid=1", r"\+metrics.fid._target_=MODULE.CLASS"),
+        # keys that do not exist, added with a +
+        ("+callbacks.x=5", r"\+callbacks.x._target_=MODULE.CLASS"),
+        ("+metrics.x=5", r"\+metrics.x._target_=MODULE.CLASS"),
+        ("+lr=1", r"no such key; did you mean optimizer.lr"),
+        ("+trainer.warp=9", "no such key; trainer has accelerator, devices"),
+        ("+trainer.logger=false", r"no such key; did you mean logger\?"),
+        ("+data.size=3", "no such key"),
+        ("+optimizer.weight_decay=1", r"nothing uses this key; .*\+optimizer.generator.weight_decay="),
+        ("+model.dropout=0.5", r"nothing uses this key; .*\+model.generator.dropout="),
+        ("+average=ema", "use ema=standard or ema=none"),
+    ],
+)
+def test_impossible_values(override: str, line: str) -> None:
+    key, equals, value = override.removeprefix("+").partition("=")
+    with pytest.raises(InputError, match=rf"^{re.escape(key + equals)}(?i:{re.escape(value)})?.*: .*{line}"):
+        validate(override)
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["data=gaussian"], r"model.image_shape=\[1,28,28\]: .*add model=mlp_1d"),
+        (["cuda_graphs=true", "trainer.devices=2"], "cuda_graphs=true: needs trainer.devices=1"),
+        (["cuda_graphs=true", "trainer.detect_anomaly=true"], "cuda_graphs=true: .*detect_anomaly=false"),
+        (["trainer.precision=16-mixed", "trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1.0: .*16-mixed"),
+        (["trainer.max_steps=-1", "trainer.max_epochs=-1"], "trainer.max_steps=-1: the learning rates fall"),
+    ],
+)
+def test_values_that_exclude_each_other(typed: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=f"^{line}"):
+        validate(*typed)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *([f"trainer.devices={devices}"] for devices in ("auto", "-1", "2", "[0]", "[0,1]")),
+        *([f"trainer.val_check_interval={interval}"] for interval in ("10", "0.5", "1.0")),
+        ["trainer.max_steps=-1", "trainer.max_epochs=3"],
+        ["trainer.max_steps=-1", "optimizer/scheduler=constant"],
+        ["trainer.precision=64-true"],
+        ["trainer.fast_dev_run=3"],
+        ["+trainer.inference_mode=false"],
+        ["callbacks.validation_metrics.skip=[]"],
+        ["data=gaussian", "model=mlp_1d"],
+        ["+callbacks.mine={_target_: mine.Callback, size: 0.5, gamma: {end: 2}}"],
+        ["+model.discriminator.channels=8", "model.discriminator._target_=mine.Network"],
+    ],
+)
+def test_possible_values(typed: list[str]) -> None:
+    validate(*typed)
+
+
+COMPOSED = config.compose("train")
+
+
+@settings(max_examples=20)
+@given(st.floats(0, 10), st.integers(2, 10**6), st.integers(0, 2**32 - 1))
+def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
+    composed = COMPOSED.copy()
+    composed.optimizer.lr, composed.data.batch_size, composed.seed = lr, batch_size, seed
+    typed = schema.validate("train", composed)
+    assert (typed.optimizer.generator.lr, typed.data.batch_size, typed.data.seed) == (2 * lr, batch_size, seed)
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        # keys of other projects
+        ("lr=1", r"lr=1: no such key; did you mean optimizer\.lr"),
+        ("batch_size=3", r"batch_size=3: no such key; did you mean data\.batch_size\?"),
+        ("max_steps=5", r"max_steps=5: no such key; did you mean trainer\.max_steps\?"),
+        ("epochs=3", r"epochs=3: no such key; use trainer\.max_epochs"),
+        ("scheduler=cosine", r"scheduler=cosine: no such key; did you mean optimizer/scheduler\?"),
+        ("latent_dim=5", r"latent_dim=5: no such key; did you mean model\.latent_dim"),
+        # former keys
+        ("average=ema", "average=ema: no such key; use ema=standard or ema=none"),
+        ("average.half_life=3", r"average\.half_life=3: no such key; use ema\.half_life"),
+        ("penalty.every_n_steps=2", r"penalty\.every_n_steps=2: no such key; use penalty\.interval"),
+        ("callbacks.scoring=null", r"callbacks\.scoring=null: no such key; use callbacks\.validation_metrics"),
+        ("callbacks.scoring.skip=[]", r"callbacks\.scoring\.skip=\[\]: .*use callbacks\.validation_metrics"),
+        ("model.latent.dim=3", r"model\.latent\.dim=3: no such key; use model\.prior"),
+        ("metrics.nearest_training.every=2", r".*: no such key; use metrics\.nearest_training\.stride"),
+        # slips
+        ("trainer.max_step=1", r"trainer\.max_step=1: no such key; did you mean trainer\.max_steps\?"),
+        ("callbacks.checkpoint=null", r".*: no such key; did you mean callbacks\.checkpoints\?"),
+        ("callbacks.mine._target_=a.B", r"callbacks\.mine\._target_=a\.B: .*type \+callbacks\.mine\._target_="),
+        ("optimizer.rate=1", "optimizer.rate=1: no such key; optimizer has .*lr, betas, generator, discriminator"),
+        ("+trainer.warp=9", "trainer.warp=9: no such key; trainer has accelerator, "),
+        ("colour=red", "colour=red: no such key; --help lists all keys"),
+        ("~logger", "~logger: keys cannot be deleted; use logger=n"),
+        # choices
+        ("model=unheard", "model=unheard: no such choice; allowed: goodfellow2014, mlp, mlp_1d"),
+        ("optimizer/scheduler=x", "optimizer/scheduler=x: .*allowed: constant, cosine, exponential, linear"),
+        ("optimizer.scheduler=cosine", "optimizer.scheduler=cosine: .*type optimizer/scheduler=cosine"),
+        ("loss=null", "loss=null: no such choice; allowed: minimax, non_saturating, relativistic"),
+        ("callbacks=1", "callbacks=1: no such choice; allowed: default"),
+        ("metrics=inception", r"metrics\.inception_fid\.features\.weights=\?\?\?: a value is required"),
+        # values
+        ("optimizer.lr=-1", "optimizer.lr=-1: must be a number of at least 0"),
+        ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
+        # syntax
+        ("trainer.devices=[1", r"trainer\.devices=\[1: not an override; write key=value or group=choice"),
+        ("optimizer.lr", "optimizer.lr: not an override; write key=value or group=choice"),
+        ("seed=1,2", "seed=1,2: several values; add -m to sweep over them"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_leaves_nothing(argument: str, line: str, tmp_path: Path) -> None:
+    done = command("train", argument, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.match(line, done.stderr), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+PROGRAM = """
+import sys
+sys.modules['torch'] = None  # an import of it fails
+sys.argv = ['train', *sys.argv[1:]]
+from gan_lightning.train import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "argument", ["lr=1", "k=x", "optimizer.scheduler=cosine", "model=unheard", "checkpoint=absent"]
+)
+def test_a_mistake_is_answered_without_torch(argument: str, tmp_path: Path) -> None:
+    done = call("-c", PROGRAM, argument, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.match(rf"{argument}: .*\n$", done.stderr), done.stderr
+    assert not done.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_help_lists_the_groups_without_torch(tmp_path: Path) -> None:
+    done = call("-c", PROGRAM, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for words in ("loss: minimax, non_saturating, relativistic", "ema: none, standard", "optimizer.lr=5e-4,1e-3"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("loss._target_=nonsense.X", "loss._target_=nonsense.X: .*No module named 'nonsense'"),
+        ("algorithm=simultaneous", "k=2: must be 1 .*add k=1"),
+        ("monitor=recal", r"monitor=recal: .*did you mean recall\?"),
+        ("data.val_size=0", "data.val_size=0: must be at least 1"),
+        ("trainer.max_time=2s", "trainer.max_time=2s: .*DD:HH:MM:SS"),
+    ],
+)
+def test_what_needs_torch_leaves_nothing_either(argument: str, line: str, tmp_path: Path) -> None:
+    done = command("train", argument, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(f"{line}.*\n", done.stderr), done.stderr
+    assert not done.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_traceback_on_request(tmp_path: Path) -> None:
+    done = call("-c", PROGRAM, "optimizer.lr=-1", cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "InputError: optimizer.lr=-1" in done.stderr
+
+
+# What depends on the machine
+
+
+def settle(*typed: str) -> None:
+    config.settle(schema.validate("train", config.compose("train", list(typed))), typed)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has one")
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("trainer.accelerator=gpu", "trainer.accelerator=gpu: .*gpu"),
+        ("trainer.sync_batchnorm=true", "trainer.sync_batchnorm=true: needs a CUDA GPU.*must be false"),
+        ("cuda_graphs=true", "cuda_graphs=true: needs a CUDA GPU.*must be false"),
+    ],
+)
+def test_what_needs_a_gpu(typed: str, line: str, tmp_path: Path) -> None:
+    done = command("train", typed, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(f"{line}.*\n", done.stderr), done.stderr
+    assert not list(tmp_path.rglob("*.yaml"))
+
+
+# The monitored metric
+
+
+@pytest.mark.parametrize(
+    ("typed", "monitor", "mode"),
+    [
+        ([], "fid", "min"),
+        (["data=kmnist"], "parzen_ll", "max"),
+        (["metrics.fid=null"], "parzen_ll", "max"),
+        (["callbacks.validation_metrics.skip=[fid]"], "parzen_ll", "max"),
+        (["callbacks.validation_metrics=null"], "validation/loss_generator", "min"),
+        (["monitor=recall"], "recall", "max"),
+        (["monitor=recall", "monitor_mode=min"], "recall", "min"),
+        (["monitor=validation/accuracy"], "validation/accuracy", "max"),
+        (["monitor=validation/loss_generator"], "validation/loss_generator", "min"),
+        (["monitor=mine", "+callbacks.mine._target_=mine.Callback"], "mine", "max"),
+    ],
+)
+def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
+    settled = config.settle(config.compose("train", typed), typed)
+    assert (settled.monitor, settled.monitor_mode) == (monitor, mode)
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["monitor=recal"], r"monitor=recal: .*measured are parzen_ll, .*did you mean recall\?"),
+        (["monitor=metrics/fid"], r"monitor=metrics/fid: .*did you mean fid\?"),
+        (["monitor=accuracy"], r"monitor=accuracy: .*did you mean validation/accuracy\?"),
+        (["monitor=kid"], "monitor=kid: not measured at validations"),
+        (["monitor=fid", "data=kmnist"], "monitor=fid: not measured at validations"),
+        (["monitor=fid", "callbacks.validation_metrics=null"], "monitor=fid: not measured at validations"),
+    ],
+)
+def test_what_cannot_be_monitored(typed: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=f"^{line}"):
+        settle(*typed)
+
+
+# Paths and printed commands
+
+
+@pytest.mark.parametrize("path", ["a/b-1.ckpt", "/sp ace/a=b é.ckpt", "it's.ckpt", "[1],x.ckpt", "$HOME.ckpt"])
+def test_a_printed_argument_is_read_as_it_is(path: str) -> None:
+    (typed,) = shlex.split(config.argument("checkpoint", path))
+    assert config.compose("sample", [typed]).checkpoint == path
+    assert config.argument("checkpoint", "a/b-1.ckpt") == "checkpoint=a/b-1.ckpt"
+
+
+@pytest.mark.parametrize("how", ["--config-dir={}", "hydra.searchpath=[file://{}]"])
+def test_configs_and_classes_from_another_folder(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run, and in the printed command that resumes it."""
+    mine = tmp_path / "mine"
+    (mine / "loss").mkdir(parents=True)
+    (mine / "loss" / "own.yaml").write_text("_target_: my_losses.Own\n")
+    (mine / "my_losses.py").write_text(
+        "from gan_lightning.losses import NonSaturating\nclass Own(NonSaturating): ...\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{mine}")
+    monkeypatch.syspath_prepend(mine)
+    run = command("train", how.format(mine), *SMALL, "loss=own", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    (resume,) = re.findall(r"^train longer +(.*)$", run.stdout, re.MULTILINE)
+    assert resume.startswith(f"PYTHONPATH={ROOT}:{mine} python -m gan_lightning.train {shlex.quote(how.format(mine))} ")
+    if how.startswith("--"):
+        resume = resume.replace(" python ", f" {sys.executable} ")
+        pasted = subprocess.run(resume, cwd=tmp_path, shell=True, capture_output=True, text=True, check=False)
+    else:
+        pasted = command("train", *shlex.split(resume)[4:], cwd=tmp_path)
+    assert pasted.returncode == 0, pasted.stderr
+    assert "The learning rates now fall until step 24 instead of step 12" in pasted.stdout
+
+
+def test_installed_from_a_wheel(tmp_path: Path) -> None:
+    """The wheel holds conf/ and works in any folder."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    slow = ("kid", "precision_recall", "nearest_training")  # FID stays: the wheel holds the classifier's weights
+    small = [
+        "trainer.max_steps=2",
+        "num_images=200",
+        "callbacks.validation_metrics=null",
+        *(f"metrics.{metric}=null" for metric in slow),
+        f"data.root={ROOT / 'data'}",
+        "trainer.accelerator=cpu",
+    ]
+    site = {"PYTHONPATH": str(tmp_path / "site")}
+    done = call("-m", "gan_lightning.train", *small, cwd=elsewhere, **site)
+    assert done.returncode == 0, done.stderr
+    assert list(elsewhere.glob("outputs/default/*/checkpoints/last.ckpt"))
+    where = call("-c", "import gan_lightning; print(gan_lightning.__file__)", cwd=elsewhere, **site)
+    assert where.stdout.startswith(str(tmp_path / "site"))
