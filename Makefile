@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-# Installs the package with an extra, and compiles bytecode on all cores. Some packages hold files for a newer Python.
+# Installs the package with an extra, and compiles bytecode on all cores; some packages ship files for a newer Python only.
 define install
 $(RUN) pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable ".[$(1)]"
 $(RUN) compileall -qq -j 0 .venv/lib || true

@@ -1,1 +1,1 @@
-"""What ``make bench`` runs."""
+"""Benchmarks: ``make bench`` and ``make speedrun``."""

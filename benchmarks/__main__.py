@@ -30,32 +30,38 @@ from gan_lightning.perf.malloc import keep_freed_memory, return_freed_memory
 from gan_lightning.run import build, config
 from gan_lightning.sampling import sample
 
-Contest = Mapping[str, Callable[[], float]]
-Round = Callable[[], Mapping[str, float]]
+Measurements = Mapping[str, Callable[[], float]]
+MeasureAll = Callable[[], Mapping[str, float]]
 Row = dict[str, str | float]
 
 
 def compare(
-    title: str, contest: Contest | Round, *, base: str, rounds: int, unit: str = "images/s", reach: bool = False
+    title: str,
+    variants: Measurements | MeasureAll,
+    *,
+    base: str,
+    rounds: int,
+    unit: str = "images/s",
+    invert: bool = False,
 ) -> list[Row]:
-    """Measure contestants in turns; return the median, the spread and the ratio to ``base`` of each.
+    """Measure variants in turns; return the median, the spread and the ratio to ``base`` of each.
 
     Args:
         title: First column of the table.
-        contest: Functions that measure, by the contestant's name, or one that measures all of them.
-        base: The contestant that ratios refer to.
+        variants: Functions that measure, by the variant's name, or one that measures all of them.
+        base: The variant that ratios refer to.
         rounds: Number of turns.
         unit: Unit of what is measured.
-        reach: Whether a ratio is the share of a contestant's value that ``base`` reaches, and not the inverse.
+        invert: Whether a ratio is the share of a variant's value that ``base`` reaches, and not the inverse.
     """
     found_by_round = [
-        contest() if callable(contest) else {name: measure() for name, measure in contest.items()}
+        variants() if callable(variants) else {name: measure() for name, measure in variants.items()}
         for _ in range(rounds)
     ]
     rows: list[Row] = []
     for name in found_by_round[0]:
         found = [values[name] for values in found_by_round]
-        ratios = [(values[name] / values[base]) ** (-1 if reach else 1) for values in found_by_round]
+        ratios = [(values[name] / values[base]) ** (-1 if invert else 1) for values in found_by_round]
         rows.append(
             {
                 "what": title,
@@ -67,7 +73,7 @@ def compare(
                 "ratio": statistics.median(ratios),
                 "ratio_min": min(ratios),
                 "ratio_max": max(ratios),
-                "to": f"reached by {base}" if reach else f"of {base}",
+                "to": f"reached by {base}" if invert else f"of {base}",
             }
         )
         print(markdown(rows[-1]), flush=True)
@@ -81,25 +87,25 @@ def markdown(row: Row) -> str:
     return f"| {row['what']} | {row['who']} | {' | '.join(numbers)} | {row['unit']} | {ratio} |"
 
 
-def training(steps: int, batch_size: int, precision: str, *typed: str) -> Round:
-    """Compare the package with a loop by hand, the limit and, at batch 64, a textbook's script, in turns."""
+def training(steps: int, batch_size: int, precision: str, *typed: str) -> MeasureAll:
+    """Return a function that measures training by the package, by hand and by a textbook script, in turns."""
     others = {
         "loop by hand": loops.by_hand(batch_size, precision),
-        "matrix products alone": loops.limit(batch_size, precision),
+        "matrix products only": loops.limit(batch_size, precision),
         **({"textbook script, fp32": loops.textbook(batch_size)} if batch_size == 64 else {}),
     }
 
-    def play() -> Mapping[str, float]:
+    def measure() -> Mapping[str, float]:
         turns = loops.Turns(others)
         options = (f"data.batch_size={batch_size}", f"trainer.precision={precision}", *typed)
         rate = loops.by_trainer(steps, *options, turns=turns)
         return {"Trainer.fit": rate} | turns.rates(batch_size)
 
-    return play
+    return measure
 
 
-def training_contests(steps: int, bf16: bool) -> dict[str, Round]:
-    """Return the contests of training by their titles."""
+def training_comparisons(steps: int, bf16: bool) -> dict[str, MeasureAll]:
+    """Return the comparisons of training by their titles."""
     return {
         "batch 64, 32-true": training(steps, 64, "32-true"),
         **({"batch 64, bf16-mixed": training(steps, 64, "bf16-mixed")} if bf16 else {}),
@@ -107,8 +113,8 @@ def training_contests(steps: int, bf16: bool) -> dict[str, Round]:
     }
 
 
-def parts_of_the_step(steps: int, bf16: bool) -> Round:
-    """Compare the loop by hand with itself with one thing changed, in turns."""
+def parts_of_the_step(steps: int, bf16: bool) -> MeasureAll:
+    """Return a function that measures the hand-written loop with one thing changed at a time, in turns."""
     hand = partial(loops.by_hand, 64)
     runs = {
         "all": hand(),
@@ -122,17 +128,17 @@ def parts_of_the_step(steps: int, bf16: bool) -> Round:
         **({"one CUDA graph": hand(captured=True)} if DEVICE.type == "cuda" else {}),
     }
 
-    def play() -> Mapping[str, float]:
+    def measure() -> Mapping[str, float]:
         turns = loops.Turns(runs)
         for _ in range(steps // turns.every_n_steps):
             turns.take()
         return turns.rates(64)
 
-    return play
+    return measure
 
 
-def on_gpu(steps: int, batch_size: int) -> Contest:
-    """Compare what a GPU offers with the run as it is."""
+def on_gpu(steps: int, batch_size: int) -> Measurements:
+    """Return functions that measure a run with each of the options for GPUs."""
     typed = (f"data.batch_size={batch_size}", "callbacks.validation_metrics=null", "callbacks.paper_figures=null")
     choices = ("matmul_precision=high", "trainer.precision=bf16-mixed", "compile=true", "cuda_graphs=true")
     return {
@@ -141,8 +147,8 @@ def on_gpu(steps: int, batch_size: int) -> Contest:
     }
 
 
-def data_path(batches: int) -> Contest:
-    """Compare the data module with torchvision's usual way, both up to floats in [-1, 1]."""
+def data_path(batches: int) -> Measurements:
+    """Return functions that measure the data module and torchvision's usual way, both up to floats in [-1, 1]."""
     _, data = loops.article()
     ours, theirs = data.train_dataloader(), loops.textbook_batches(64)
 
@@ -157,8 +163,8 @@ def data_path(batches: int) -> Contest:
     }
 
 
-def sampling() -> Contest:
-    """Compare drawing 10,000 images with the generator's matrix products."""
+def sampling() -> Measurements:
+    """Return functions that measure sampling 10,000 images, and the generator's matrix products."""
     gan, _ = loops.article()
     gan.eval()
     forward = [layer[0] for layer in loops.products(gan.generator, 1000)]
@@ -170,12 +176,12 @@ def sampling() -> Contest:
 
     return {
         "sample": lambda: 10_000 / seconds(lambda: [None for _ in sample(gan, 10_000, seed=0)]),
-        "matrix products alone": lambda: 10_000 / seconds(products),
+        "matrix products only": lambda: 10_000 / seconds(products),
     }
 
 
-def parzen() -> Contest:
-    """Compare the log-likelihood of 10,000 images under 10,000 windows with its matrix product."""
+def parzen() -> Measurements:
+    """Return functions that measure the log-likelihood of 10,000 images, and its matrix product."""
     _, data = loops.article()
     centers, real = (normalize(next(split.batches(10_000)).to(DEVICE)) for split in (data.train, data.test))
     window = ParzenWindow(num_validation=1).to(DEVICE)
@@ -190,12 +196,12 @@ def parzen() -> Contest:
 
     return {
         "ParzenWindow": lambda: 10_000 / seconds(evaluate),
-        "matrix product alone": lambda: 10_000 / seconds(lambda: [torch.mm(x, b) for x in a.split(500)]),
+        "matrix product only": lambda: 10_000 / seconds(lambda: [torch.mm(x, b) for x in a.split(500)]),
     }
 
 
-def evaluation() -> Contest:
-    """Time each figure of 10,000 images against the test set, and all of them together."""
+def evaluation() -> Measurements:
+    """Return functions that measure the seconds of each metric of 10,000 images, and of all metrics."""
     gan, data = loops.article()
     fakes = list(sample(gan, 10_000, seed=0))
     reals = list(normalized_batches(data.test.batches(EVAL_BATCH_SIZE), gan.device))
@@ -236,7 +242,7 @@ gan, data = article()
 
 
 def child(code: str, folder: Path) -> str:
-    """Run Python code in a process of its own; give what it prints."""
+    """Return what Python code prints in a process of its own."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(folder)])}
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE, text=True
@@ -244,13 +250,13 @@ def child(code: str, folder: Path) -> str:
 
 
 def peak(code: str, folder: Path) -> float:
-    """Give the peak memory of a process of its own, in MiB; its ``ru_maxrss`` would begin with this process's."""
-    told = child(f"{code}\nprint(open('/proc/self/status').read())", folder)
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", told)[0]) / 1024
+    """Return the peak memory of a process of its own, in MiB; its ``ru_maxrss`` would begin with this process's."""
+    output = child(f"{code}\nprint(open('/proc/self/status').read())", folder)
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", output)[0]) / 1024
 
 
-def processes(folder: Path) -> tuple[Contest, Contest]:
-    """Compare a run's start and its memory with bare imports."""
+def processes(folder: Path) -> tuple[Measurements, Measurements]:
+    """Return functions that measure a run's start-up time and memory, and those of bare imports."""
     (folder / "first_step.py").write_text(FIRST_STEP)
     run = f"hydra.run.dir={folder}/run/${{now:%H-%M-%S-%f}}"
     to_first_step = TRAIN.format([run, "+callbacks.first._target_=first_step.FirstStep"])
@@ -296,8 +302,8 @@ def training_run(folder: Path, *typed: str, busy: bool = False, **environment: s
     return float(json.loads((run / "metrics.json").read_text())["images_per_second"])
 
 
-def busy_machine(folder: Path) -> Contest:
-    """Compare a run on an idle machine with runs next to a process that keeps one core busy."""
+def busy_machine(folder: Path) -> Measurements:
+    """Return functions that measure runs on an idle machine, and next to a process that keeps one core busy."""
     return {
         "idle": partial(training_run, folder),
         "one core busy": partial(training_run, folder, busy=True),
@@ -306,17 +312,17 @@ def busy_machine(folder: Path) -> Contest:
     }
 
 
-def at_least_four_turns(text: str) -> int:
-    """Read a number of steps."""
+def number_of_steps(text: str) -> int:
+    """Return the argument as a number of steps, at least four turns of 50."""
     if int(text) < 200:
-        raise argparse.ArgumentTypeError(f"{text}: allowed: at least 200")
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 200")
     return int(text)
 
 
 def main() -> None:
-    """Measure all, print as it comes, write."""
+    """Measure everything, print each row, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=at_least_four_turns, default=1000)
+    parser.add_argument("--steps", type=number_of_steps, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help="one of the races of training, such as 'batch 64, 32-true'; writes no files")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
@@ -331,21 +337,21 @@ def main() -> None:
     print(head)
     rows: list[Row] = []
     bf16 = DEVICE.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    contests = training_contests(steps, bf16)
+    comparisons = training_comparisons(steps, bf16)
     if arguments.only == "busy":
         with tempfile.TemporaryDirectory() as runs:
             compare("busy machine, default recipe, fp32", busy_machine(Path(runs)), base="idle", rounds=rounds)
         return
     if arguments.only:
-        if arguments.only not in contests:
-            parser.error(f"--only={arguments.only}: must be one of {', '.join([*contests, 'busy'])}")
-        contests = {arguments.only: contests[arguments.only]}
-    for title, contest in contests.items():
-        rows += compare(title, contest, base="Trainer.fit", rounds=rounds, reach=True)
+        if arguments.only not in comparisons:
+            parser.error(f"--only={arguments.only}: must be one of {', '.join([*comparisons, 'busy'])}")
+        comparisons = {arguments.only: comparisons[arguments.only]}
+    for title, variants in comparisons.items():
+        rows += compare(title, variants, base="Trainer.fit", rounds=rounds, invert=True)
     if arguments.only:
         return
     out.mkdir(parents=True, exist_ok=True)
-    precisions: Contest = {
+    precisions: Measurements = {
         p: partial(loops.by_trainer, steps // 4, "data.batch_size=256", f"trainer.precision={p}")
         for p in ("32-true", "bf16-mixed")
     }
@@ -357,8 +363,8 @@ def main() -> None:
     parts = parts_of_the_step(steps // 4, bf16)
     rows += compare("loop by hand, one thing changed", parts, base="all", rounds=rounds)
     rows += compare("data path", data_path(700), base="torchvision, PIL, DataLoader", rounds=rounds)
-    rows += compare("sampling", sampling(), base="matrix products alone", rounds=rounds)
-    rows += compare("Parzen window", parzen(), base="matrix product alone", rounds=rounds)
+    rows += compare("sampling", sampling(), base="matrix products only", rounds=rounds)
+    rows += compare("Parzen window", parzen(), base="matrix product only", rounds=rounds)
     rows += compare("evaluation, 10,000 images", evaluation(), base="all", rounds=rounds, unit="s")
     with tempfile.TemporaryDirectory() as runs:
         start, memory = processes(Path(runs))

@@ -33,9 +33,9 @@ Product = tuple[Tensor, Tensor]
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
 
-def article(*overrides: str) -> tuple[GAN, ImageDataModule]:
+def article() -> tuple[GAN, ImageDataModule]:
     """Return the article's GAN, on the device, and its data, set up."""
-    composed = config.settle(config.compose("train", ["experiment=article", *overrides]))
+    composed = config.settle(config.compose("train", ["experiment=article"]))
     gan, data = build.gan(composed), build.data(composed)
     data.prepare_data()
     data.setup()
@@ -54,7 +54,7 @@ def textbook_batches(batch_size: int) -> DataLoader:
 
 
 def textbook(batch_size: int) -> Run:
-    """Train like the usual one-file script: images through PIL, BCELoss on a sigmoid, Adam, losses printed."""
+    """Return a function that trains like the usual one-file script: PIL images, BCELoss on a sigmoid, Adam."""
     gan, _ = article()
     generator, discriminator = gan.generator.train(), nn.Sequential(gan.discriminator.train(), nn.Sigmoid())
     generator_optimizer = torch.optim.Adam(generator.parameters(), **ADAM)  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def by_hand(
     compiled: bool = False,
     captured: bool = False,
 ) -> Run:
-    """Train by the package's mathematics and layers without any framework, and log nothing.
+    """Return a function that trains by the package's mathematics and layers, without framework or logs.
 
     Args:
         batch_size: Real images in a minibatch.
@@ -260,7 +260,7 @@ def products(
 
 
 def limit(batch_size: int, precision: str = "32-true") -> Run:
-    """Compute the matrix products of a step, and nothing else.
+    """Return a function that computes only the matrix products of n steps.
 
     G: forward, and the gradients of its weights and, except for the first layer, of its inputs. D in its own update:
     the same for real and generated images. D in G's update: forward, and the gradients of its inputs.

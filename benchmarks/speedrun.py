@@ -21,7 +21,7 @@ TARGET = {"parzen_ll": 225, "precision": 0.8, "recall": 0.3}
 
 
 def run(folder: Path, overrides: list[str]) -> dict[str, float]:
-    """Train; give the first evaluation that passes, or else the last, and when it was done, in seconds from launch."""
+    """Train; return the first evaluation that passes, or else the last, and its time in seconds from launch."""
     since = time.time()
     typed = ["experiment=speedrun", f"hydra.run.dir={folder}", *overrides]
     subprocess.run([sys.executable, "-m", "gan_lightning.train", *typed], check=True, stdout=subprocess.DEVNULL)
@@ -44,7 +44,7 @@ def run(folder: Path, overrides: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run all seeds, print as they come, write."""
+    """Run all seeds, print each row, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("outputs/speedrun"))
@@ -61,9 +61,9 @@ def main() -> None:
         folder = arguments.out / time.strftime("%Y-%m-%d_%H-%M-%S")
         row = run(folder, [f"seed={seed}", *arguments.overrides])
         rows.append(row)
-        figures = f"{row['parzen_ll']:.1f} | {row['precision']:.3f} | {row['recall']:.3f}"
+        metrics = f"{row['parzen_ll']:.1f} | {row['precision']:.3f} | {row['recall']:.3f}"
         passes = "yes" if row["passes"] else "no"
-        lines.append(f"| {seed} | {passes} | {row['launch']:.0f} | {row['train']:.0f} | {row['steps']} | {figures} |")
+        lines.append(f"| {seed} | {passes} | {row['launch']:.0f} | {row['train']:.0f} | {row['steps']} | {metrics} |")
         print(lines[-1], flush=True)
     for name in ("launch", "train"):
         values = [row[name] for row in rows]

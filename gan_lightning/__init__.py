@@ -12,7 +12,7 @@ __version__ = "0.2.0"
 def load(path: Path | str) -> "GAN":
     """Return the GAN of a checkpoint, networks and weights, on the CPU and in evaluation mode.
 
-    The file alone is enough. It names the classes to build, so load only files that you trust.
+    No other file is needed. Loading builds the classes that the checkpoint names: load only files that you trust.
 
     Args:
         path: A checkpoint file, or a run's folder, which stands for its ``checkpoints/last.ckpt``.

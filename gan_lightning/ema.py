@@ -38,7 +38,7 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Average a network in after step number ``step`` of its training, if an update is due."""
+        """Move the averages toward a network's weights after training step ``step``, if an update is due."""
         if step % self.update_interval:
             return
         decay = 0.5 ** (self.update_interval / min(self.half_life, self.rampup_ratio * step))

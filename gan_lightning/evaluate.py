@@ -14,7 +14,7 @@ def main(config: DictConfig) -> None:
     if config.out and Path(config.out).suffix != ".json":
         raise InputError(f"out={config.out}: must end in .json")
 
-    from gan_lightning.callbacks.final_evaluation import measure, save_metrics
+    from gan_lightning.callbacks.final_evaluation import evaluate_with_progress, save_metrics
     from gan_lightning.run import build
     from gan_lightning.run.checkpoint import Checkpoint
 
@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
     config.features = config.features or checkpoint.config["features"]
     metrics, gan = build.metrics(config), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)
-    values, table = measure(gan, data, metrics, num_images=config.num_images, seed=config.seed)
+    values, table = evaluate_with_progress(gan, data, metrics, num_images=config.num_images, seed=config.seed)
     print(table)
     if config.out:
         save_metrics(values | {"seed": config.seed}, Path(config.out))

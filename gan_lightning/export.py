@@ -12,7 +12,10 @@ from gan_lightning.run.cli import command
 
 @command("export")
 def main(config: DictConfig) -> None:
-    """Write the generator, or its EMA, as ONNX: ``latents`` (N, latent_dim) to ``images`` (N, C, H, W) in [-1, 1]."""
+    """Write the generator, or its EMA, as ONNX: ``latents`` (N, latent_dim) to ``images`` (N, C, H, W) in [-1, 1].
+
+    The latents are drawn from the prior; ``latent_scale`` is part of the graph.
+    """
     out = Path(config.out)
     if out.suffix != ".onnx":
         raise InputError(f"out={out}: must end in .onnx")

@@ -47,9 +47,9 @@ class Relativistic:
     needs_real_logits = True
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Return the mean of -log sigmoid(D(x) - D(G(z))), D the logit, a scalar, of logits (N, 1) and (N, 1)."""
+        """Return the mean of -log sigmoid(D(x) - D(G(z))) over pairs of logits (N, 1), where D(·) is the logit."""
         return softplus(fake_logits - real_logits).mean()
 
     def generator(self, fake_logits: Tensor, real_logits: Tensor) -> Tensor:
-        """Return the mean of -log sigmoid(D(G(z)) - D(x)), D the logit, a scalar, of logits (N, 1) and (N, 1)."""
+        """Return the mean of -log sigmoid(D(G(z)) - D(x)) over pairs of logits (N, 1), where D(·) is the logit."""
         return softplus(real_logits - fake_logits).mean()

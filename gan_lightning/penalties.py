@@ -1,9 +1,9 @@
 """Gradient penalties on the discriminator, added to its loss.
 
-A penalty is called with the discriminator, real and generated images (N, C, H, W) of one dtype, and returns a scalar. A
-penalty with an ``interval`` n is evaluated every n steps and scaled by n: the lazy regularization of StyleGAN2
-(Karras et al., Analyzing and Improving the Image Quality of StyleGAN, 2020). ``gamma`` may change during training; see
-:class:`gan_lightning.callbacks.hyperparameter_schedules.HyperparameterSchedules`.
+A penalty is called with the discriminator, real and generated images (N, C, H, W) of one dtype, and returns a scalar.
+The GAN evaluates a penalty with an ``interval`` n only every n steps, so the penalty multiplies itself by n: the lazy
+regularization of StyleGAN2 (Karras et al., Analyzing and Improving the Image Quality of StyleGAN, 2020). ``gamma`` may
+change during training; see :class:`gan_lightning.callbacks.hyperparameter_schedules.HyperparameterSchedules`.
 """
 
 from collections.abc import Callable
@@ -62,5 +62,5 @@ class R1R2(R1):
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """Return the penalty, a scalar."""
-        both = torch.cat([real, fake.detach()])  # N images of each kind, so twice the mean over both is the sum
+        both = torch.cat([real, fake])  # N images of each kind, so twice the mean over both is the sum
         return self.interval * self.gamma * squared_gradient_norm(discriminator, both)

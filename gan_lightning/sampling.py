@@ -1,4 +1,4 @@
-"""The one way to generate images from a trained GAN."""
+"""Sampling from a trained GAN."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ def sample(gan: GAN, num_images: int, *, seed: int, batch_size: int = 1000) -> I
     """Yield batches of generated images (N, C, H, W) in [-1, 1], ``num_images`` in all.
 
     The noise comes from a CPU generator of its own: the same seed gives the same noise on every device, torch's random
-    state stays as it is, and fewer images are the first of more.
+    state stays as it is, and a smaller ``num_images`` yields a prefix of a larger one.
     """
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, num_images, batch_size):
@@ -23,7 +23,7 @@ def sample(gan: GAN, num_images: int, *, seed: int, batch_size: int = 1000) -> I
 
 @torch.inference_mode()
 def generate(gan: GAN, z: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Return images (N, C, H, W), float32 in [-1, 1], of noise (N, latent_dim), with the GAN in evaluation mode."""
+    """Return images (N, C, H, W), float32 in [-1, 1], generated from noise (N, latent_dim) in evaluation mode."""
     modes = {module: module.training for module in gan.modules()}
     gan.eval()
     try:

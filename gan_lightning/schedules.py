@@ -23,7 +23,7 @@ class LinearSchedule:
         return self.start + (self.end - self.start) * self.shape(progress)
 
     def shape(self, progress: float) -> float:
-        """Map progress between the two steps, 0 to 1, to the share of the change."""
+        """Return the share of the change at a progress of 0 to 1 between the two steps."""
         return progress
 
 
@@ -31,7 +31,7 @@ class CosineSchedule(LinearSchedule):
     """From ``start`` to ``end`` along half a cosine between the steps ``first`` and ``last``, constant outside."""
 
     def shape(self, progress: float) -> float:
-        """Map progress between the two steps, 0 to 1, to the share of the change."""
+        """Return the share of the change at a progress of 0 to 1 between the two steps."""
         return (1 - cos(pi * progress)) / 2
 
 

@@ -1,4 +1,4 @@
-"""Randomness that depends on the position in a run alone, as NVlabs' EDM2 seeds by (seed, rank, images seen)."""
+"""Random seeds that depend only on the position in a run, as NVlabs' EDM2 seeds by (seed, rank, images seen)."""
 
 import numpy as np
 import torch

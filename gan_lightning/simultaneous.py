@@ -1,4 +1,4 @@
-"""Both networks updated at once, as the paper's authors ran it, in place of the paper's Algorithm 1."""
+"""Simultaneous updates of both networks, as in the paper's authors' code, in place of Algorithm 1."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from gan_lightning.gan import GAN, Outputs
 
 
 class SimultaneousGAN(GAN):
-    """A GAN whose networks step at once, each along its gradient at the point where both are, after one shared pass.
+    """A GAN that updates D and G simultaneously, both by gradients at the current parameters and one shared pass.
 
     This is what github.com/goodfeli/adversarial does. In Algorithm 1 (:class:`GAN`) the generator is updated against a
     discriminator that has moved first.
@@ -25,7 +25,8 @@ class SimultaneousGAN(GAN):
         super().__init__(**arguments)
         for name in ("k", "accumulate_grad_batches"):
             if (value := getattr(self, name)) != 1:
-                raise ValueError(f"{name}={value}: must be 1 where both networks are updated at once; add {name}=1")
+                hint = "; add k=1" if name == "k" else ""
+                raise ValueError(f"{name}={value}: must be 1, as D and G are updated simultaneously{hint}")
 
     def step(self, images: Tensor, labels: Tensor) -> Outputs:
         """Update both networks; see :meth:`GAN.step`."""
@@ -33,13 +34,13 @@ class SimultaneousGAN(GAN):
         # Cut the graph between G and D, so that DDP reduces the gradients of D and of G separately.
         cut = fake.detach().requires_grad_()
         real_logits, fake_logits = self.discriminator(torch.cat([images, cut]), labels.repeat(2)).chunk(2)
-        generator_loss = self.generator_loss(fake_logits, lambda: real_logits)
+        generator_loss = self.generator_loss(fake_logits, real_logits)
         (gradient,) = torch.autograd.grad(generator_loss, cut, retain_graph=True)
         discriminator_loss = self.loss.discriminator(real_logits, fake_logits)
         self.manual_backward(discriminator_loss + self.penalize(images, fake.detach(), labels))
         self.manual_backward(fake, gradient)
-        self.update(self.discriminator)
-        self.update(self.generator)
+        self.apply_gradient(self.discriminator)
+        self.apply_gradient(self.generator)
         outputs = {
             "loss/discriminator": discriminator_loss,
             "loss/generator": generator_loss,

@@ -1,6 +1,6 @@
 """Pictures from tensors."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from math import ceil, sqrt
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def save(pixels: Tensor, path: Path | str, scale: int = 1) -> None:
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(path)
 
 
-def write_images(batches: Iterator[Tensor], out: Path) -> None:
+def write_images(batches: Iterable[Tensor], out: Path) -> None:
     """Write batches of images (N, C, H, W), uint8, as a grid (.png), an array ``arr_0`` (.npz) or a folder.
 
     The array is (N, H, W, C); a folder gets a PNG file per image.

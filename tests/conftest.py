@@ -13,7 +13,7 @@ event_file_writer._global_uid = event_file_writer.AtomicCounter(1000)
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run that went through."""
+    """Return the folder of a small finished run."""
     return helpers.run(tmp_path_factory.mktemp("runs") / "whole", "optimizer/scheduler=linear")
 
 

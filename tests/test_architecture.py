@@ -107,7 +107,7 @@ def test_perf_can_be_deleted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BEFORE_TORCH)
-def test_mistakes_are_answered_before_torch_is_imported(name: str) -> None:
+def test_mistakes_are_reported_before_torch_is_imported(name: str) -> None:
     reached, waiting = set(), [name]
     while waiting:
         for other in imports(waiting.pop(), at_import=True) - reached:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from gan_lightning.run import build, config, schema
-from gan_lightning.run.build import BY_THE_GAN
+from gan_lightning.run.build import GAN_TRAINER_KEYS
 
 FILES = sorted(p.relative_to(config.CONF).with_suffix("") for p in config.CONF.rglob("*.yaml"))
 ROOTS = [str(p) for p in FILES if len(p.parts) == 1]
@@ -88,7 +88,7 @@ def test_trainer_keys_are_the_trainers() -> None:
     unused |= {"enable_autolog_hparams", "limit_test_batches", "limit_predict_batches"}
     unused |= {"reload_dataloaders_every_n_epochs", "inference_mode"}  # the latter can be added
     assert keys == known - given - unused
-    assert {*BY_THE_GAN, "max_time"} <= keys
+    assert {*GAN_TRAINER_KEYS, "max_time"} <= keys
 
 
 def test_the_first_grid_has_the_images_that_training_starts_from() -> None:

@@ -276,7 +276,7 @@ def test_accumulated_minibatches_are_one_large_one() -> None:
     real, z, labels = torch.rand(8, 1, 4, 4), torch.randn(8, 3), torch.zeros(8)
     noise = iter([*z.chunk(2), z])
     gan.fake_images = lambda labels: gan.generator(next(noise), labels)
-    gan.update = lambda network: None
+    gan.apply_gradient = lambda network: None
     gan.manual_backward = lambda loss: loss.backward()
     gradients = []
     for parts in (2, 1):
@@ -323,16 +323,16 @@ def test_one_generator_pass_serves_both_updates_where_it_can(k: int, parts: int,
 
 def test_only_the_updated_network_has_gradients() -> None:
     gan, found = tiny_gan(), []
-    update = gan.update
+    apply_gradient = gan.apply_gradient
 
     def spy(network: nn.Module) -> None:
         for each in (gan.generator, gan.discriminator):
             assert {p.grad is not None for p in each.parameters()} == {each is network}
         found.append(network)
-        update(network)
+        apply_gradient(network)
         assert all(p.grad is None for p in gan.parameters())
 
-    gan.update = spy
+    gan.apply_gradient = spy
     fit(gan, steps=2)
     assert found == 2 * [gan.discriminator, gan.generator]
 

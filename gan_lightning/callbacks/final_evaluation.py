@@ -57,7 +57,7 @@ class FinalEvaluation(Callback):
         values: dict[str, float] = {}
         if not trainer.fast_dev_run:
             log.info("Evaluating %s samples", f"{self.num_images:,}")
-            values, table = measure(
+            values, table = evaluate_with_progress(
                 pl_module, trainer.datamodule, self.metrics, num_images=self.num_images, seed=self.seed
             )
             log.info("\n%s\n", table)
@@ -73,7 +73,7 @@ class FinalEvaluation(Callback):
                 logger.log_hyperparams(dict(self.hyperparameters), final, step=trainer.global_step)
 
 
-def measure(
+def evaluate_with_progress(
     gan: GAN, data: ImageDataModule, metrics: Mapping[str, Metric], *, num_images: int, seed: int
 ) -> tuple[dict[str, float], str]:
     """Evaluate a GAN with a progress bar; see :func:`gan_lightning.metrics.evaluation.evaluate`.

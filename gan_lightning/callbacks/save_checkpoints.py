@@ -147,7 +147,7 @@ def validation_is_due(trainer: Trainer, batch_idx: int) -> bool:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoint files completely or not at all, and reads them as plain data.
+    """Writes checkpoint files completely or not at all, and reads them without unpickling code.
 
     Args:
         content: Of the checkpoint that the run is resumed from, if it has been read already.

@@ -62,12 +62,12 @@ def results_table(
     rows = []
     for name in sorted(names, key=lambda name: ORDER.get(name, len(ORDER))):
         arrow = {True: " ↑", False: " ↓", None: ""}[higher_is_better.get(name)]
-        rows.append([LABELS.get(name, name) + arrow, *(value_cell(column, name) for column in columns.values())])
+        rows.append([LABELS.get(name, name) + arrow, *(result_cell(column, name) for column in columns.values())])
     note = f"↑ higher is better, ↓ lower is better. {note}"
     return text_table(["", *columns], rows, note, unbroken=1 + len(results))
 
 
-def value_cell(column: Mapping[str, float], name: str) -> str:
+def result_cell(column: Mapping[str, float], name: str) -> str:
     """Return a value of a column, with its standard error if there is one; empty if it was not measured."""
     digits = DIGITS.get(name, 3)
     error = f" ± {column[f'{name}_se']:.{digits}f}" if f"{name}_se" in column else ""
@@ -129,7 +129,7 @@ def summarize(folder: Path) -> tuple[str, list[dict[str, Any]], str]:
     swept = [key for given in overrides for key in given if len({other.get(key) for other in overrides}) > 1]
     measured = [key for key in (monitor, *IN_SWEEPS, "error") if key in columns]
     titles = list(dict.fromkeys(["job", *swept, *measured]))
-    cells = [[cell(row.get(title, "")) for title in titles] for row in rows]
+    cells = [[markdown_cell(row.get(title, "")) for title in titles] for row in rows]
     note = f"Ranked by {monitor}, best first."
     lines = [f"| {' | '.join(line)} |\n" for line in (titles, ["---"] * len(titles), *cells)]
     (folder / "summary.md").write_text("".join(lines) + f"\n{note}\n")
@@ -153,6 +153,6 @@ def read_results(run: Path) -> dict[str, Any]:
     return {"error": error.read_text()} if error.exists() else {}
 
 
-def cell(value: Any) -> str:
-    """Return a value in few characters."""
+def markdown_cell(value: Any) -> str:
+    """Return a value for a Markdown table: floats with four significant digits, ``|`` escaped."""
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -22,7 +22,7 @@ def check_sizes(**sizes: Sequence[int] | int) -> None:
 def check_networks(
     generator: nn.Module, discriminator: nn.Module, prior: Callable[..., Tensor], image_shape: Sequence[int] | None
 ) -> None:
-    """Pass two noise vectors through both networks, in evaluation mode.
+    """Check that prior and networks fit each other, by passing two noise vectors through them in evaluation mode.
 
     Args:
         generator: Maps noise (N, latent_dim) and labels (N,) to images (N, C, H, W).

@@ -1,4 +1,4 @@
-"""What makes a step cheaper. Without this folder results would differ by rounding at most.
+"""Optional speed-ups of training steps, which change results by rounding at most.
 
 Torch is imported only when :func:`apply` is called, since :mod:`gan_lightning.perf.openmp` has to run before that.
 """
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def apply(gan: "GAN", trainer: "Trainer", *, cpu_tuning: bool, compile: bool, cuda_graphs: bool) -> None:
-    """Make the training steps of a GAN cheaper, in place.
+    """Make the training steps of a GAN faster, in place.
 
     Args:
-        gan: As built, before training.
-        trainer: Which will train it.
+        gan: The GAN, before training.
+        trainer: Its trainer.
         cpu_tuning: Keep freed memory for the next step and, on two threads, split linear layers between them.
         compile: Compile both networks with ``torch.compile``.
         cuda_graphs: Launch each step's work on a GPU as CUDA graphs.
@@ -38,5 +38,5 @@ def apply(gan: "GAN", trainer: "Trainer", *, cpu_tuning: bool, compile: bool, cu
         compile_networks(gan)
     if cuda_graphs:
         if trainer.strategy.root_device.type != "cuda":
-            raise InputError("cuda_graphs=true: needs a CUDA GPU, and this run has none; must be false")
+            raise InputError("cuda_graphs=true: needs a CUDA GPU, and this run has none; use cuda_graphs=false")
         graph_steps(gan)

@@ -16,7 +16,7 @@ def compile_networks(gan: GAN) -> None:
         InputError: If there is no C++ compiler, which a CPU needs.
     """
     if not torch.accelerator.is_available() and not has_compiler():
-        raise InputError("compile=true: needs a C++ compiler such as g++, and this machine has none; allowed: false")
+        raise InputError("compile=true: needs a C++ compiler such as g++, which was not found; use compile=false")
     for network in (gan.generator, gan.discriminator):
         network.compile(dynamic=False)
 

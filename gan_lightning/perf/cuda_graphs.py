@@ -31,7 +31,7 @@ class GraphedStep:
     """
 
     def __init__(self, gan: GAN) -> None:
-        self.gan, self.step, self.update = gan, gan.step, gan.update
+        self.gan, self.step, self.apply_gradient = gan, gan.step, gan.apply_gradient
         self.recordings: dict[bool, Recording | None] = {}
         self.gamma = getattr(gan.penalty, "gamma", None)
 
@@ -43,8 +43,8 @@ class GraphedStep:
                 the device.
         """
         if getattr(self.gan.penalty, "gamma", None) != self.gamma:
-            raise InputError("cuda_graphs=true: the penalty's gamma changes with the step; allowed: false")
-        penalized = self.gan.global_step % getattr(self.gan.penalty, "interval", 1) == 0
+            raise InputError("cuda_graphs=true: the penalty's gamma changes with the step; use cuda_graphs=false")
+        penalized = self.gan.penalty_is_due()
         if penalized not in self.recordings:
             self.leave_default_stream()
             self.recordings[penalized] = None
@@ -69,17 +69,17 @@ class GraphedStep:
         segments: list[Segment] = []
         graph = torch.cuda.CUDAGraph()
 
-        def update(network: nn.Module) -> None:
+        def apply_gradient(network: nn.Module) -> None:
             nonlocal graph
             graph.capture_end()
             segments.append((graph, network, [p.grad for p in network.parameters()]))
             graph.replay()
-            self.update(network)
+            self.apply_gradient(network)
             graph = torch.cuda.CUDAGraph()
             graph.capture_begin(pool)
 
         torch.cuda.synchronize()
-        self.gan.update = update  # type: ignore[method-assign]
+        self.gan.apply_gradient = apply_gradient  # type: ignore[method-assign]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*CUDA Graph is empty.*")  # no work between two updates
             try:
@@ -90,10 +90,12 @@ class GraphedStep:
                 with suppress(RuntimeError):
                     graph.capture_end()
                 if isinstance(error, RuntimeError):
-                    raise InputError(f"cuda_graphs=true: {str(error).splitlines()[0]}; allowed: false") from error
+                    raise InputError(
+                        f"cuda_graphs=true: {str(error).splitlines()[0]}; use cuda_graphs=false"
+                    ) from error
                 raise
             finally:
-                del self.gan.update
+                del self.gan.apply_gradient
         graph.replay()
         return static_inputs, segments, graph, outputs
 
@@ -106,5 +108,5 @@ class GraphedStep:
             graph.replay()
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
                 parameter.grad = gradient
-            self.update(network)
+            self.apply_gradient(network)
         rest.replay()

@@ -12,7 +12,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 def keep_freed_memory() -> None:
     """Keep the memory that a step frees for the next step, if the allocator is glibc's.
 
-    Otherwise every block taken anew costs a page fault per 4 KiB, up to a third of a step.
+    Otherwise every block newly allocated costs a page fault per 4 KiB, up to a third of a step.
     """
     _configure(mmap_threshold=2**25, trim_threshold=2**30)
 
@@ -37,7 +37,7 @@ def _configure(*, mmap_threshold: int, trim_threshold: int) -> Any:
 
 
 class KeepFreedMemory(Callback):
-    """Keeps freed memory while training."""
+    """Keep freed memory during training."""
 
     def on_train_start(self, *_: Any) -> None:
         """Keep it from the first step on."""

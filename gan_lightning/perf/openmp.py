@@ -1,7 +1,7 @@
 """How OpenMP's threads wait for each other, which has to be chosen before torch is loaded.
 
 Threads that wait actively spin on their core: the quickest way on an idle machine, and several times slower where
-another process needs that core. Threads that wait passively sleep. Neither changes a bit of the results.
+another process needs that core. Threads that wait passively sleep. Results are bit-identical either way.
 """
 
 import os

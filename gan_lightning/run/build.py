@@ -19,11 +19,14 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.networks import check_networks
-from gan_lightning.run.config import as_typed, flatten, located, to_dict
+from gan_lightning.run.config import HYPERPARAMETERS, as_typed, flatten, locate, to_dict
 from gan_lightning.run.schema import check_types, schema
 
-BY_THE_GAN = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")  # not by Lightning's Trainer
-HYPERPARAMETERS = ("seed", "k", "latent_scale", "algorithm", "model", "loss", "penalty", "ema", "optimizer", "data")
+GAN_TRAINER_KEYS = (
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+)  # not by Lightning's Trainer
 NETWORKS = ("generator", "discriminator")
 ERRORS = (TypeError, ValueError, RuntimeError, MisconfigurationException)
 
@@ -34,15 +37,15 @@ def part(config: DictConfig, key: str, **extra: Any) -> Any:
     if node is None:
         return None
     for name in extra.keys() & node.keys():
-        raise InputError(f"{key}.{name}={as_typed(node[name])}: is set elsewhere in the config")
+        raise InputError(f"{key}.{name}={as_typed(node[name])}: cannot be set here, as another key sets it")
     parts = [str(name) for name, child in node.items() if OmegaConf.is_dict(child) and "_target_" in child]
     extra |= {name: part(config, f"{key}.{name}") for name in parts}
     arguments = {name: value for name, value in to_dict(node).items() if name not in parts}
-    if kinds := argument_types(located(key, node)):
+    if kinds := argument_types(locate(key, node)):
         arguments = check_types(schema(kinds), OmegaConf.create(arguments), key)
     try:
         function = hydra.utils.instantiate(arguments | {"_partial_": True}, _convert_="all")
-        function = partial(function, **extra)
+        function = partial(function, **extra) if extra else function
         return function if node.get("_partial_") else function()
     except Exception as error:  # of any class
         raise explained(key, error) from error
@@ -68,21 +71,24 @@ def argument_types(target: Any) -> dict[Any, str]:
     return kinds
 
 
-def one_line(error: BaseException) -> str:
+def shortened(error: BaseException) -> str:
     """Return the message of a foreign error in one line of bounded length."""
     return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 def explained(key: str, error: BaseException) -> InputError:
-    """Return the error of a part with its key; parts begin a message with the name of the argument."""
-    message = one_line(error)
+    """Return a part's error as an InputError whose message begins with the config key."""
+    if isinstance(error, InputError):
+        return error
+    message = shortened(error)
     name = message.partition("=")[0]
     if isinstance(error, ValueError) and name.isidentifier():
-        key = "trainer" if name in BY_THE_GAN else "" if key == "algorithm" else key  # the GAN's own are elsewhere
+        if key == "algorithm":  # other arguments of the GAN are keys of the trainer, or root keys
+            key = "trainer" if name in GAN_TRAINER_KEYS else ""
         message = f"{key}.{message}".removeprefix(".")
     else:
         message = f"{key}: {message}"
-    return error if isinstance(error, InputError) else InputError(message)
+    return InputError(message)
 
 
 def factory(config: DictConfig, key: str) -> Any:
@@ -121,7 +127,7 @@ def gan(config: DictConfig) -> GAN:
         scheduler=factory(config, "optimizer.scheduler"),
         k=config.k,
         seed=config.seed,
-        **{name: config.trainer[name] for name in BY_THE_GAN},
+        **{name: config.trainer[name] for name in GAN_TRAINER_KEYS},
     )
     try:
         check_networks(built.generator, built.discriminator, built.prior, config.model.get("image_shape"))
@@ -182,17 +188,17 @@ def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callbac
 
 def logger(config: DictConfig, run: Path, step: int) -> Any:
     """Return the logger, which writes into a run's folder, or False; after a resume TensorBoard drops later steps."""
-    tensorboard = config.logger and config.logger._target_.endswith(".TensorBoardLogger")
-    return (
-        part(config, "logger", save_dir=str(run), **({"purge_step": step + 1} if step and tensorboard else {})) or False
-    )
+    if config.logger is None:
+        return False
+    resumed = step and config.logger._target_.endswith(".TensorBoardLogger")
+    return part(config, "logger", save_dir=str(run), **({"purge_step": step + 1} if resumed else {}))
 
 
 def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = (), **arguments: Any) -> pl.Trainer:
     """Return the trainer of a settled config, with a logger and plugins; InputError if Lightning refuses a value."""
     values = to_dict(config.trainer)
     target = values.pop("_target_")
-    given = {key: value for key, value in values.items() if key not in (*BY_THE_GAN, "max_time")}  # the timer's
+    given = {key: value for key, value in values.items() if key not in (*GAN_TRAINER_KEYS, "max_time")}
     # Without ours, Lightning would add its own.
     given["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)
     given["enable_progress_bar"] = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
@@ -201,13 +207,12 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
         trainer = hydra.utils.get_class(target)(**given, default_root_dir=str(run), **arguments)
     except ERRORS as error:
         patterns = (r"{0}=", r"\b{0}\b", r"\b{1}\b")  # key=, or the key, or its value
-        named = [
-            k for p in patterns for k, v in values.items() if re.search(p.format(k, re.escape(str(v))), str(error))
-        ]
+        pairs = [(key, re.escape(str(value))) for key, value in values.items()]
+        named = [pair[0] for p in patterns for pair in pairs if re.search(p.format(*pair), str(error))]
         culprit = f".{named[0]}={as_typed(values[named[0]])}" if named else ""
-        raise InputError(f"trainer{culprit}: {one_line(error)}") from error
+        raise InputError(f"trainer{culprit}: {shortened(error)}") from error
     if config.trainer.sync_batchnorm and trainer.strategy.root_device.type != "cuda":
-        raise InputError("trainer.sync_batchnorm=true: needs a CUDA GPU, and this run has none; must be false")
+        raise InputError("trainer.sync_batchnorm=true: needs a CUDA GPU, and this run has none; use false")
     return trainer
 
 
@@ -217,4 +222,6 @@ def device(name: str) -> torch.device:
         found = torch.accelerator.current_accelerator(check_available=True) or "cpu" if name == "auto" else name
         return torch.empty(0, device=found).device
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"device={name}: this machine has none; must be auto, cpu or an accelerator's name") from error
+        raise InputError(
+            f"device={name}: not on this machine; must be auto, cpu or an accelerator such as cuda"
+        ) from error

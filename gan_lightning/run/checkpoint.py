@@ -1,4 +1,4 @@
-"""Checkpoints: a file that is enough by itself, and the config of a run that is resumed."""
+"""Checkpoint files, and the config of a resumed run."""
 
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,21 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
-from gan_lightning.run.config import as_typed, checkpoint_path, flatten, to_dict
+from gan_lightning.run.config import HYPERPARAMETERS, as_typed, checkpoint_path, flatten, to_dict
 
 FORMAT_VERSION = 2
 
-# What a resumed run must keep, but for the keys in FREE; those of the trainer determine the size of a step
-FIXED = ("seed", "k", "latent_scale", "model", "loss", "penalty", "ema", "optimizer", "data", "algorithm")
-FIXED_OF_TRAINER = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")
-FREE = ("data.root", "data.device", "data.in_memory", "data.num_workers")
+# A resumed run must keep the hyperparameters, except for CHANGEABLE, and how many images a step uses
+FIXED = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")
+CHANGEABLE = ("data.root", "data.device", "data.in_memory", "data.num_workers")
 
 
 class Checkpoint:
-    """A checkpoint file, read once, onto the CPU and as plain data: no code in it is run.
+    """A checkpoint file, read once, onto the CPU and without unpickling code.
 
     Args:
-        path: The file, or a run's folder, which stands for its ``checkpoints/last.ckpt``.
+        path: The file, or a run's folder, which stands for its ``checkpoints/last.ckpt``. :meth:`gan` and :meth:`data`
+            build the classes that its config names, so use only files that you trust.
 
     Raises:
         InputError: If there is no such file, or it was not written by this version of the package.
@@ -51,12 +51,12 @@ class Checkpoint:
         try:
             gan.load_state_dict(self.content["state_dict"])
         except RuntimeError as error:
-            raise self.misfit(error) from error
+            raise self.weights_error(error) from error
         return gan.eval()
 
-    def misfit(self, error: Exception) -> InputError:
+    def weights_error(self, error: Exception) -> InputError:
         """Return the error for weights that the networks do not have."""
-        details = build.one_line(error).partition(": ")[2]
+        details = build.shortened(error).partition(": ")[2]
         return InputError(f"checkpoint={self.path}: its weights do not fit the networks of its config: {details[:200]}")
 
     def data(self, *, root: str | None = None) -> ImageDataModule:
@@ -69,7 +69,7 @@ class Checkpoint:
         return data
 
     def resume_config(self, composed: DictConfig, typed: list[str]) -> DictConfig:
-        """Return the run's config with what the present command has typed; InputError if a run must keep it."""
+        """Return the run's config with this command's overrides; InputError if one changes what a run must keep."""
         config = OmegaConf.create(self.config)
         keys = []
         for override in OverridesParser.create().parse_overrides(typed):
@@ -87,7 +87,7 @@ class Checkpoint:
         config.checkpoint = str(self.path)
         old, new = dict(flatten(self.config)), dict(flatten(to_dict(config)))
         for key in new | old:
-            fixed = (key.partition(".")[0] in FIXED and key not in FREE) or key.startswith(FIXED_OF_TRAINER)
+            fixed = (key.partition(".")[0] in HYPERPARAMETERS and key not in CHANGEABLE) or key.startswith(FIXED)
             if fixed and new.get(key) != old.get(key):
                 raise InputError(
                     f"{key}={as_typed(new.get(key))}: the checkpoint's run has {as_typed(old.get(key))}; a resumed run "

@@ -23,7 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from gan_lightning.errors import InputError
 from gan_lightning.perf.openmp import CpuUse, choose_wait_policy
 from gan_lightning.run import sweep
-from gan_lightning.run.config import CONF, drop_unchosen_parts, register_resolvers
+from gan_lightning.run.config import CONF, clear_none_choices, register_resolvers
 from gan_lightning.run.schema import choices_of, known_keys, unknown_key, validate
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                         return sweep.run_job(name)
                     if deleted := next((o for o in job.overrides.task if o.startswith("~")), None):
                         raise InputError(f"{deleted}: keys cannot be deleted; use {deleted[1:]}=null or =none")
-                    drop_unchosen_parts(config)
+                    clear_none_choices(config)
                     config = validate(name, config)
                     set_wait_policy(config, cpu_use)
                     import pytorch_lightning  # noqa: F401
@@ -100,7 +100,7 @@ def one_line_errors(full: bool) -> Iterator[None]:
         ours = not isinstance(error, ValueError) or isinstance(error, InputError) or "Config group" in str(error)
         if full or not ours:
             raise
-        sys.exit(one_line(error))
+        sys.exit(message_for(error))
     except OSError as error:
         no_space = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # raised without the file's name
         if full or not ((error.filename or no_space) and error.strerror):
@@ -113,7 +113,7 @@ def one_line_errors(full: bool) -> Iterator[None]:
         sys.exit(128 + signal.SIGINT)
 
 
-def one_line(error: Exception) -> str:
+def message_for(error: Exception) -> str:
     """Return an error as one line that names the key, the value and what is allowed."""
     cause = None if isinstance(error, InputError) else error.__cause__
     if isinstance(error, MissingConfigException) and error.options is not None:

@@ -1,4 +1,4 @@
-"""The config: where it lies, how it is composed, and what is settled once it is."""
+"""Composing configs, filling in what depends on the machine, and printing commands."""
 
 import logging
 import os
@@ -19,6 +19,7 @@ from gan_lightning.errors import InputError
 PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
+HYPERPARAMETERS = ("seed", "k", "latent_scale", "algorithm", "model", "loss", "penalty", "ema", "optimizer", "data")
 
 
 def register_resolvers() -> None:
@@ -51,12 +52,12 @@ def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
     register_resolvers()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose(name, overrides or [])
-    drop_unchosen_parts(config)
+    clear_none_choices(config)
     return config
 
 
-def drop_unchosen_parts(config: DictConfig) -> None:
-    """Set, in place, a part to null that is chosen to be none although the experiment gives values for it."""
+def clear_none_choices(config: DictConfig) -> None:
+    """Set parts to null, in place, of which ``none`` was chosen although the experiment sets some of their keys."""
     for key in ("ema", "penalty", "optimizer.scheduler"):
         part = OmegaConf.select(config, key)
         if OmegaConf.is_dict(part) and "_target_" not in part:
@@ -64,7 +65,7 @@ def drop_unchosen_parts(config: DictConfig) -> None:
 
 
 def settle(config: DictConfig, typed: Iterable[str] = ()) -> DictConfig:
-    """Return a validated training config in which all is settled that depends on the machine or on other values."""
+    """Return a validated training config with what depends on the machine or on other values filled in."""
     import torch
 
     from gan_lightning.metrics.evaluation import choose_monitor, directions
@@ -86,14 +87,14 @@ def settle(config: DictConfig, typed: Iterable[str] = ()) -> DictConfig:
         if metric and "features" in metric and metric.features is None:  # the data has none
             config.metrics[name] = None
     callback, metrics = config.callbacks.get("validation_metrics"), config.metrics or {}
-    classes = {name: located(f"metrics.{name}", m) for name, m in metrics.items() if m}
+    classes = {name: locate(f"metrics.{name}", m) for name, m in metrics.items() if m}
     measured = directions({name: c for name, c in classes.items() if callback and name not in callback.skip})
     ours = all(c._target_.startswith("gan_lightning.") for c in config.callbacks.values() if c)
     config.monitor, config.monitor_mode = choose_monitor(measured, config.monitor, config.monitor_mode, complete=ours)
     return config
 
 
-def located(key: str, node: DictConfig) -> Any:
+def locate(key: str, node: DictConfig) -> Any:
     """Return the class or function of a part at a key; InputError if there is none."""
     try:
         return hydra.utils.get_object(node._target_)
@@ -102,7 +103,7 @@ def located(key: str, node: DictConfig) -> Any:
 
 
 def checkpoint_path(given: str | Path) -> Path:
-    """Return the checkpoint file that a user means, who may also name a run's folder."""
+    """Return the path of a checkpoint, given the file, a run's folder or its ``checkpoints`` folder."""
     path = Path(given)
     if path.is_dir():
         path = path / "last.ckpt" if path.name == "checkpoints" else path / "checkpoints" / "last.ckpt"

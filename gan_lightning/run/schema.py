@@ -59,19 +59,24 @@ Root = schema(
 )
 OWN_DATA = "gan_lightning.data.datamodule.ImageDataModule"  # a user's own data module has other arguments
 GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} | {"features"}
-PARTS = (  # keys at which an object is described; and all entries of callbacks and metrics
-    *("penalty", "ema", "logger", "features", "optimizer.scheduler"),
-    *("algorithm", "loss", "data.dataset", "optimizer.generator", "optimizer.discriminator"),
-    *("model.generator", "model.discriminator", "model.prior"),
-)
-NEEDED = PARTS[5:]  # in training; the other parts may be null
-CHOICES = {
+# Keys at which an object is described; all entries of callbacks and metrics are others
+OPTIONAL_PARTS = ("penalty", "ema", "logger", "features", "optimizer.scheduler")
+MODEL = ("model.generator", "model.discriminator", "model.prior")
+REQUIRED_PARTS = ("algorithm", "loss", "data.dataset", "optimizer.generator", "optimizer.discriminator", *MODEL)
+ALLOWED = {
     "monitor_mode": ("min", "max"),
     "omp_wait_policy": ("auto", "active", "passive"),
     "matmul_precision": ("highest", "high", "medium"),
     "show": ("samples", "nearest", "interpolation"),
 }
-LEAST = {"k": 1, "num_images": 1, "seed": 0, "optimizer.lr": 0, "trainer.log_every_n_steps": 1, "trainer.num_nodes": 1}
+MINIMUM = {
+    "k": 1,
+    "num_images": 1,
+    "seed": 0,
+    "optimizer.lr": 0,
+    "trainer.log_every_n_steps": 1,
+    "trainer.num_nodes": 1,
+}
 RENAMED = {  # former keys, and words of other projects
     "average.latent_scale": "latent_scale",
     "average.ramp": "ema.rampup_ratio",
@@ -93,7 +98,7 @@ def validate(name: str, config: DictConfig) -> DictConfig:
     for key, value in flatten(OmegaConf.to_container(config)):
         if value == MISSING:
             raise InputError(f"{key}={MISSING}: a value is required, as in {key}=VALUE")
-    refuse_words_for_parts(config)
+    check_parts(config)
     known, own = known_keys(config), OmegaConf.load(CONF / f"{name}.yaml")
     if added := [str(key) for key in config if key not in own.keys() | GROUPS]:
         raise InputError(unknown_key(f"{added[0]}={as_typed(config[added[0]])}", added[0], known))
@@ -105,13 +110,13 @@ def validate(name: str, config: DictConfig) -> DictConfig:
             config[key] = check_types(shape, config[key], key, known)
     refuse_unused(config)
     values = dict(flatten(to_dict(config)))
-    for key, choices in CHOICES.items():
+    for key, choices in ALLOWED.items():
         if values.get(key) not in (None, *choices):
             raise InputError(f"{key}={values[key]}: must be one of {', '.join(choices)}")
-    for key, least in LEAST.items():
+    for key, least in MINIMUM.items():
         value = values.get(key, least)
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 2**32:
-            raise InputError(f"{key}={as_typed(value)}: must be a number of at least {least}")
+            raise InputError(f"{key}={as_typed(value)}: must be a number of at least {least} and below 2**32")
     if values.get("checkpoint") is not None:
         checkpoint_path(values["checkpoint"])
     if "model" in config:
@@ -159,7 +164,11 @@ def check_training(values: dict[str, Any]) -> None:
     for key, allowed, reason in (
         ("trainer.num_sanity_val_steps", 0, "a validation before training would be logged as part of the run"),
         ("trainer.use_distributed_sampler", False, "the data module gives each rank its part"),
-        ("trainer.overfit_batches", 0, "the data module samples the batches; a larger data.val_size leaves fewer"),
+        (
+            "trainer.overfit_batches",
+            0,
+            "the data module samples batches; for fewer training images increase data.val_size",
+        ),
     ):
         if values[key] != allowed:
             refuse(key, f"must be {as_typed(allowed)}: {reason}")
@@ -176,12 +185,14 @@ def check_training(values: dict[str, Any]) -> None:
         refuse("cuda_graphs", "needs trainer.detect_anomaly=false, which would wait for the device")
 
 
-def refuse_words_for_parts(config: DictConfig) -> None:
-    """Raise InputError if a plain value stands where a part belongs, as after ``optimizer.scheduler=cosine``."""
+def check_parts(config: DictConfig) -> None:
+    """Raise InputError if a part is given as a value and not as a class, as in ``optimizer.scheduler=cosine``."""
     entries = [f"{group}.{name}" for group in ("callbacks", "metrics") for name in config.get(group) or ()]
-    for key in (*PARTS, *entries):
+    for key in (*OPTIONAL_PARTS, *REQUIRED_PARTS, *entries):
         node = OmegaConf.select(config, key)
-        if (OmegaConf.is_dict(node) and "_target_" in node) or (node is None and not (key in NEEDED and "k" in config)):
+        if (OmegaConf.is_dict(node) and "_target_" in node) or (
+            node is None and not (key in REQUIRED_PARTS and "k" in config)
+        ):
             continue
         group = key.replace(".", "/")
         if choices := choices_of(group):

@@ -71,7 +71,7 @@ def run(command: Sequence[str]) -> tuple[int, str]:
 
 
 class Summary(Callback):
-    """Prints a sweep's summary at its end."""
+    """Print a sweep's summary at its end."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table and where it is; exit with code 1 if every job has failed."""

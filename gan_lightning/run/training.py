@@ -54,19 +54,19 @@ def train(config: DictConfig, run: Path, typed: list[str]) -> None:
             OmegaConf.save(typed, run / ".hydra" / "overrides.yaml")
         if checkpoint and "flat" in (config.optimizer.scheduler or {}):
             old, new = checkpoint.config["trainer"]["max_steps"], config.trainer.max_steps
-            if old != new:
+            if new not in (old, -1):
                 log.info("The learning rates now fall until step %d instead of step %d", new, old)
     with translated_errors(trainer, checkpoint):
         trainer.fit(gan, data, ckpt_path=str(checkpoint.path) if checkpoint else None)
     if trainer.is_global_zero:
-        print_places(config, run, trainer)
+        log_outputs(config, run, trainer)
         if (run / "error.txt").exists():  # a job of a sweep, which had been stopped
             (run / "error.txt").unlink()
             summarize(run.parent)
 
 
-def print_places(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
-    """Log where everything is that a run has made, and commands to go further."""
+def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
+    """Log the paths of a run's outputs, and commands to sample, evaluate and resume."""
     outputs = Path("outputs") if run.is_relative_to(Path("outputs").absolute()) else run
     checkpoint, samples = run / "checkpoints" / "last.ckpt", run / "samples.png"
     path, number = argument("checkpoint", shorten(checkpoint)), f"num_images={config.num_images}"
@@ -107,9 +107,9 @@ def translated_errors(trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Ite
     except InputError:
         raise
     except (MisconfigurationException, RuntimeError, ValueError) as error:
-        message = build.one_line(error)
+        message = build.shortened(error)
         if checkpoint and message.startswith("Error(s) in loading state_dict"):
-            raise checkpoint.misfit(error) from error
+            raise checkpoint.weights_error(error) from error
         if isinstance(error, RuntimeError) and not message.startswith("Early stopping conditioned on"):
             raise
         raise InputError(f"trainer: {message}") from error

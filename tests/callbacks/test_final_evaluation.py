@@ -36,7 +36,7 @@ def test_references_are_for_mnist(monkeypatch: pytest.MonkeyPatch, dataset: type
 
     monkeypatch.setattr(final_evaluation, "evaluate", evaluate)
     data = SimpleNamespace(dataset=dataset)
-    values, table = final_evaluation.measure(None, data, {}, num_images=num_images, seed=0)  # type: ignore[arg-type]
+    values, table = final_evaluation.evaluate_with_progress(None, data, {}, num_images=num_images, seed=0)  # type: ignore[arg-type]
     assert values == {"fid": 2.0, "val_fid": 1.0}
     head = table.splitlines()[0]
     assert all((word in head) == (dataset is MNIST) for word in ("article", "paper", "real images"))

@@ -21,7 +21,7 @@ def test_sets_gamma_and_momentum_by_the_step() -> None:
     assert [optimizer.param_groups[0]["momentum"] for optimizer in optimizers] == [0.6, 0.6]
 
 
-def test_there_must_be_something_to_set() -> None:
+def test_missing_gamma_or_momentum_is_an_error() -> None:
     adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     trainer, gan = SimpleNamespace(optimizers=[adam]), SimpleNamespace(penalty=None)
     line = LinearSchedule(start=1, end=0, first=0, last=10)

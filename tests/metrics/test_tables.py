@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gan_lightning.metrics.tables import LABELS, WIDTH, results_table, summarize, value_cell
+from gan_lightning.metrics.tables import LABELS, WIDTH, result_cell, results_table, summarize
 
 MEASURED = {
     "loss_discriminator": 1.339,
@@ -67,10 +67,10 @@ def test_a_users_metric_has_a_row() -> None:
 
 
 def test_cell() -> None:
-    assert value_cell({}, "fid") == ""
-    assert value_cell({"fid": 0.4609}, "fid") == "0.461"
-    assert value_cell({"modes": 10.0}, "modes") == "10"
-    assert value_cell({"parzen_ll": 230.81, "parzen_ll_se": 2.06}, "parzen_ll") == "230.8 ± 2.1"
+    assert result_cell({}, "fid") == ""
+    assert result_cell({"fid": 0.4609}, "fid") == "0.461"
+    assert result_cell({"modes": 10.0}, "modes") == "10"
+    assert result_cell({"parzen_ll": 230.81, "parzen_ll_se": 2.06}, "parzen_ll") == "230.8 ± 2.1"
 
 
 def job(folder: Path, name: int | str, overrides: list[str], monitor: str, mode: str, **files: Any) -> None:

@@ -73,5 +73,5 @@ def test_a_step_that_waits_for_the_device_cannot_be_recorded() -> None:
 
     gan = tiny_gan(discriminator=Waiting(16, 1))
     graph_steps(gan)
-    with pytest.raises(InputError, match=r"^cuda_graphs=true: .*; allowed: false$"):
+    with pytest.raises(InputError, match=r"^cuda_graphs=true: .*; use compile=false$"):
         fit(gan, steps=3, accelerator="gpu")

@@ -1,4 +1,4 @@
-"""What is answered in one line, before torch is imported."""
+"""What is reported in one line, before torch is imported."""
 
 import re
 import shlex
@@ -171,7 +171,7 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
         ("seed=1,2", "seed=1,2: several values; add -m to sweep over them"),
     ],
 )
-def test_a_mistake_ends_in_one_line_and_leaves_nothing(argument: str, line: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_in_one_line_and_writes_no_files(argument: str, line: str, tmp_path: Path) -> None:
     done = command("train", argument, cwd=tmp_path)
     assert done.returncode == 1
     assert re.match(line, done.stderr), done.stderr
@@ -192,7 +192,7 @@ main()
 @pytest.mark.parametrize(
     "argument", ["lr=1", "k=x", "optimizer.scheduler=cosine", "model=unheard", "checkpoint=absent"]
 )
-def test_a_mistake_is_answered_without_torch(argument: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_without_torch(argument: str, tmp_path: Path) -> None:
     done = call("-c", PROGRAM, argument, cwd=tmp_path)
     assert done.returncode == 1
     assert re.match(rf"{argument}: .*\n$", done.stderr), done.stderr
@@ -211,13 +211,13 @@ def test_help_lists_the_groups_without_torch(tmp_path: Path) -> None:
     ("argument", "line"),
     [
         ("loss._target_=nonsense.X", "loss._target_=nonsense.X: .*No module named 'nonsense'"),
-        ("algorithm=simultaneous", "k=2: must be 1 .*add k=1"),
+        ("algorithm=simultaneous", "k=2: must be 1.*add k=1"),
         ("monitor=recal", r"monitor=recal: .*did you mean recall\?"),
         ("data.val_size=0", "data.val_size=0: must be at least 1"),
         ("trainer.max_time=2s", "trainer.max_time=2s: .*DD:HH:MM:SS"),
     ],
 )
-def test_what_needs_torch_leaves_nothing_either(argument: str, line: str, tmp_path: Path) -> None:
+def test_mistakes_found_after_importing_torch_write_no_files(argument: str, line: str, tmp_path: Path) -> None:
     done = command("train", argument, cwd=tmp_path)
     assert done.returncode == 1
     assert re.fullmatch(f"{line}.*\n", done.stderr), done.stderr
@@ -244,8 +244,8 @@ def settle(*typed: str) -> None:
     ("typed", "line"),
     [
         ("trainer.accelerator=gpu", "trainer.accelerator=gpu: .*gpu"),
-        ("trainer.sync_batchnorm=true", "trainer.sync_batchnorm=true: needs a CUDA GPU.*must be false"),
-        ("cuda_graphs=true", "cuda_graphs=true: needs a CUDA GPU.*must be false"),
+        ("trainer.sync_batchnorm=true", "trainer.sync_batchnorm=true: needs a CUDA GPU.*use "),
+        ("cuda_graphs=true", "cuda_graphs=true: needs a CUDA GPU.*use "),
     ],
 )
 def test_what_needs_a_gpu(typed: str, line: str, tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_max_epochs_lengthens_a_run(tmp_path: Path) -> None:
     assert same(last(run)["state_dict"], last(whole)["state_dict"])
 
 
-def test_seeds_decide(run: Path, tmp_path: Path) -> None:
+def test_the_seed_determines_the_run(run: Path, tmp_path: Path) -> None:
     again = helpers.run(tmp_path / "again", "optimizer/scheduler=linear")
     assert_same_run(run, again)
     other = helpers.run(tmp_path / "other", "optimizer/scheduler=linear", "seed=1")
@@ -230,7 +230,7 @@ def test_what_can_be_configured(tmp_path: Path, overrides: tuple[str, ...]) -> N
     assert json.loads((run / "metrics.json").read_text())["train_seconds"] > 0
 
 
-def test_products_on_a_gpu_can_be_in_tf32(tmp_path: Path) -> None:
+def test_matmul_precision_is_set(tmp_path: Path) -> None:
     before = torch.get_float32_matmul_precision()
     helpers.run(tmp_path / "run", "matmul_precision=high", "trainer.fast_dev_run=true")
     assert torch.get_float32_matmul_precision() == "high"
