@@ -205,7 +205,7 @@ def evaluation() -> Measurements:
     gan, data = loops.article()
     fakes = list(sample(gan, 10_000, seed=0))
     reals = list(normalized_batches(data.test.batches(EVAL_BATCH_SIZE), gan.device))
-    found = build.metrics(config.settle(config.compose("train")))
+    found = build.metrics(config.fill_in(config.compose("train")))
 
     def measure(*names: str) -> float:
         work = partial(
@@ -324,7 +324,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=number_of_steps, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", help="one of the races of training, such as 'batch 64, 32-true'; writes no files")
+    parser.add_argument(
+        "--only", help="one of the comparisons of training, such as 'batch 64, 32-true', or 'busy'; writes no files"
+    )
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
     steps, rounds, out = arguments.steps, arguments.rounds, arguments.out

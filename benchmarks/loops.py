@@ -4,6 +4,7 @@ All run on the GPU if there is one. The hand-written loop does what the package 
 textbook script is what tutorials show; the limit is the time of the step's matrix products only.
 """
 
+import logging
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -35,7 +36,7 @@ ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
 def article() -> tuple[GAN, ImageDataModule]:
     """Return the article's GAN, on the device, and its data, set up."""
-    composed = config.settle(config.compose("train", ["experiment=article"]))
+    composed = config.fill_in(config.compose("train", ["experiment=article"]))
     gan, data = build.gan(composed), build.data(composed)
     data.prepare_data()
     data.setup()
@@ -226,11 +227,12 @@ def by_trainer(steps: int, *overrides: str, turns: Turns | None = None) -> float
     """
     accelerator = f"trainer.accelerator={'gpu' if DEVICE.type == 'cuda' else 'cpu'}"
     typed = ["experiment=article", accelerator, f"trainer.max_steps={steps}", *overrides]
-    composed = config.settle(config.compose("train", typed))
+    composed = config.fill_in(config.compose("train", typed))
     interval, composed.trainer.val_check_interval = composed.trainer.val_check_interval, steps
     gan, data, metrics = build.gan(composed), build.data(composed), build.metrics(composed)
     torch.set_float32_matmul_precision(composed.matmul_precision)
     clock = LastStep()
+    logging.getLogger("gan_lightning").setLevel(logging.ERROR)  # the others' turns look like a slow machine
     composed.callbacks.final_evaluation = None
     callbacks = [*build.callbacks(composed, metrics), *([turns] if turns else []), clock]
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ __version__ = "0.2.0"
 
 
 def load(path: Path | str) -> "GAN":
-    """Return the GAN of a checkpoint, networks and weights, on the CPU and in evaluation mode.
+    """Return the GAN stored in a checkpoint, with its trained weights, on the CPU and in evaluation mode.
 
     No other file is needed. Loading builds the classes that the checkpoint names: load only files that you trust.
 

@@ -1,4 +1,7 @@
-"""Errors caused by invalid user input."""
+"""Errors caused by invalid user input, and the parts of their messages."""
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class InputError(ValueError):
@@ -9,3 +12,16 @@ class InputError(ValueError):
 
     def __init__(self, line: str) -> None:
         super().__init__(line.rpartition("InputError: ")[2].strip())
+
+
+def as_typed(value: Any) -> str:
+    """Return a value as a user types it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return f"[{','.join(map(as_typed, value))}]" if is_list else str(value)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line, at most 500 characters long."""
+    return " ".join(str(error).split())[:500] or type(error).__name__

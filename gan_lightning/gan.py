@@ -135,14 +135,20 @@ class GAN(LightningModule):
         return outputs | self.update_generator(*minibatches[-1], fake)
 
     def update_discriminator(self, real: Tensor, labels: Tensor) -> tuple[Outputs, Tensor]:
-        """Ascend the stochastic gradient of 1/m Σ [log D(x) + log(1 - D(G(z)))] with respect to D's parameters."""
+        """Ascend the stochastic gradient of 1/m Σ [log D(x) + log(1 - D(G(z)))] with respect to D's parameters.
+
+        The loss may be another one.
+
+        Returns:
+            As :meth:`backward_discriminator`, of the last part of the minibatch.
+        """
         chunks = chunk(real, labels, self.accumulate_grad_batches)
         results = [self.backward_discriminator(*part) for part in chunks]
         self.apply_gradient(self.discriminator)
         return results[-1]
 
     def backward_discriminator(self, real: Tensor, labels: Tensor) -> tuple[Outputs, Tensor]:
-        """Add the gradient of D's loss; return the loss with the logits, and the generated images (N, C, H, W)."""
+        """Add the gradient of D's loss; return it with the logits, and the generated images, attached to G's graph."""
         fake = self.fake_images(labels)
         logits = self.discriminator(torch.cat([real, fake.detach()]), labels.repeat(2))  # one pass for both
         real_logits, fake_logits = logits.chunk(2)
@@ -258,7 +264,7 @@ class GAN(LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Path | str, map_location: Any = None, **_: Any) -> "GAN":  # type: ignore[override]
-        """Return the GAN of a checkpoint, networks and weights; see :func:`gan_lightning.load`."""
+        """Return the GAN stored in a checkpoint, with its trained weights; see :func:`gan_lightning.load`."""
         gan = gan_lightning.load(checkpoint_path)
         return gan if map_location is None else gan.to(map_location)
 

@@ -14,8 +14,6 @@ def main(config: DictConfig) -> None:
     out = Path(config.out)
     if out.suffix != ".safetensors":
         raise InputError(f"out={out}: must end in .safetensors")
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    out.open("ab").close()  # fails before the training, not after it, if the file cannot be written
 
     import pytorch_lightning as pl
 
@@ -25,9 +23,15 @@ def main(config: DictConfig) -> None:
 
     silence_lightning()
     pl.seed_everything(config.seed, verbose=False)
-    training = ClassifierTraining(classifier := Classifier(), lr=config.lr, weight_decay=config.weight_decay)
+    classifier = Classifier()
+    try:
+        training = ClassifierTraining(classifier, lr=config.lr, weight_decay=config.weight_decay)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     data = build.part(config, "data", image_shape=[1, 28, 28])
     trainer = build.part(config, "trainer", logger=False, enable_checkpointing=False)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    out.open("ab").close()  # fails before the training, not after it, if the file cannot be written
     trainer.fit(training, data)
     (metrics,) = trainer.test(training, data, verbose=False)
     print(f"accuracy {metrics['accuracy']:.4f}\n{out}: SHA-256 {save_weights(classifier, out)}")

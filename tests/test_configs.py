@@ -25,7 +25,7 @@ NEEDS = {
 
 def build_all(composed: DictConfig, tmp_path: Path) -> Any:
     """Build everything that a training config describes, but read no data; return the GAN."""
-    composed = config.settle(schema.validate("train", composed))
+    composed = config.fill_in(schema.validate("train", composed))
     gan = build.gan(composed)
     build.data(composed)
     callbacks = build.callbacks(composed, build.metrics(composed))

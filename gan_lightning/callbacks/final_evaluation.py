@@ -63,7 +63,9 @@ class FinalEvaluation(Callback):
             log.info("\n%s\n", table)
         images_seen = trainer.global_step * images_per_step(trainer)
         seconds = timer.time_elapsed("train") if timer else math.nan
-        log.info("%d steps, %d images, %.0f s of training", trainer.global_step, images_seen, seconds)
+        log.info(
+            "%d steps, %d images, %.0f s of training, including validation", trainer.global_step, images_seen, seconds
+        )
         values |= {"images_seen": images_seen, "train_seconds": seconds, "seed": self.seed}
         values["images_per_second"] = images_seen / seconds if seconds else math.nan
         save_metrics(values, Path(trainer.default_root_dir) / "metrics.json")

@@ -64,7 +64,7 @@ class StreamedImages(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         dataset: A torchvision-style data set: PIL images of one size, with integer labels.
-        size: Number of images to use, from the first on.
+        size: Number of images to use, starting with the first.
     """
 
     def __init__(self, dataset: Any, size: int) -> None:

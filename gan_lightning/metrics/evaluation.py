@@ -186,7 +186,7 @@ def choose_monitor(
         complete: Whether no other metrics can be measured.
 
     Raises:
-        InputError: If it is not measured.
+        InputError: If it is not measured, or its direction is unknown and no mode is given.
     """
     adversarial = {"loss_discriminator": False, "loss_generator": False, "accuracy": True}
     measured = {**measured, **{f"validation/{name}": higher for name, higher in adversarial.items()}}
@@ -196,4 +196,6 @@ def choose_monitor(
         close = difflib.get_close_matches(monitor.rpartition("/")[2], last, n=1)
         hint = "".join(f"; did you mean {last[name]}?" for name in close)
         raise InputError(f"monitor={monitor}: not measured at validations; measured are {', '.join(measured)}{hint}")
-    return monitor, mode or ("max" if measured.get(monitor, True) else "min")
+    if mode is None and measured.get(monitor) is None:
+        raise InputError(f"monitor={monitor}: it is not known whether higher is better; set monitor_mode to min or max")
+    return monitor, mode or ("max" if measured[monitor] else "min")

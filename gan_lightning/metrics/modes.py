@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.metrics.base import ImageMetric
-from gan_lightning.metrics.features import Features
+from gan_lightning.metrics.features import FeatureExtractor
 
 
 class Modes(ImageMetric):
@@ -25,7 +25,7 @@ class Modes(ImageMetric):
     real: Tensor
     fake: Tensor
 
-    def __init__(self, *, features: Features) -> None:
+    def __init__(self, *, features: FeatureExtractor) -> None:
         super().__init__()
         self.features = features
         for name in ("real", "fake"):

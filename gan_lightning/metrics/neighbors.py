@@ -28,7 +28,7 @@ class PrecisionRecall(ImageMetric):
 
     Args:
         features: Maps images (N, C, H, W) in [-1, 1] to features (N, F).
-        k: Number of the neighbor that a ball reaches to; the farthest image if there are fewer.
+        k: A ball reaches to the k-th nearest neighbor, or to the farthest image if there are fewer.
 
     Raises:
         ValueError: If k is less than 1.
@@ -84,7 +84,7 @@ class NearestTraining(ImageMetric):
     computed beside it.
 
     Args:
-        stride: Every how many images one is compared with the whole training set.
+        stride: One image in ``stride`` is compared with the whole training set.
 
     Raises:
         ValueError: If the stride is less than 1.

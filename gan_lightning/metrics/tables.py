@@ -75,13 +75,13 @@ def result_cell(column: Mapping[str, float], name: str) -> str:
 
 
 def text_table(titles: Iterable[str], rows: Iterable[Sequence[str]], caption: str, *, unbroken: int = 1) -> str:
-    """Return a table as text of at most 80 columns, the first column aligned left and the others right.
+    """Return a table as text, at most 80 characters wide, the first column left-aligned and the others right-aligned.
 
     Args:
         titles: Of the columns.
         rows: Cells by column.
         caption: Printed below.
-        unbroken: Number of columns, from the first on, that are never broken into two lines.
+        unbroken: Number of leading columns whose cells are never wrapped.
     """
     table = Table(caption=caption, caption_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for i, title in enumerate(titles):
@@ -96,7 +96,7 @@ def text_table(titles: Iterable[str], rows: Iterable[Sequence[str]], caption: st
 def summarize(folder: Path) -> tuple[str, list[dict[str, Any]], str]:
     """Write ``summary.csv`` and ``summary.md`` of the runs in a sweep's folder.
 
-    A run is a folder with its overrides and settings in ``.hydra/`` and its ``metrics.json``, or its ``error.txt``. The
+    A run is a folder with its overrides and config in ``.hydra/`` and its ``metrics.json``, or its ``error.txt``. The
     runs are ranked by the metric they monitor, on validation images; those that failed come last. The table shows the
     overrides that differ, the ranking metric, and a few more.
 
@@ -110,8 +110,8 @@ def summarize(folder: Path) -> tuple[str, list[dict[str, Any]], str]:
     runs = [run for run in folder.iterdir() if (run / ".hydra").is_dir()]
     overrides = [dict(text.split("=", 1) for text in read_overrides(run) if "=" in text) for run in runs]
     rows = [{"job": run.name} | given | read_results(run) for run, given in zip(runs, overrides, strict=True)]
-    settings = [yaml.safe_load(path.read_text()) for run in runs if (path := run / ".hydra" / "config.yaml").exists()]
-    first = settings[0] if settings else {"monitor": "fid", "monitor_mode": "min"}
+    configs = [yaml.safe_load(path.read_text()) for run in runs if (path := run / ".hydra" / "config.yaml").exists()]
+    first = configs[0] if configs else {"monitor": "fid", "monitor_mode": "min"}
     monitor = first["monitor"].removeprefix("validation/")
     monitor = f"val_{monitor}" if any(f"val_{monitor}" in row for row in rows) else monitor
     sign = -1 if first["monitor_mode"] == "max" else 1

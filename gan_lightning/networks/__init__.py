@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def check_sizes(**sizes: Sequence[int] | int) -> None:
@@ -20,7 +21,12 @@ def check_sizes(**sizes: Sequence[int] | int) -> None:
 
 @torch.no_grad()
 def check_networks(
-    generator: nn.Module, discriminator: nn.Module, prior: Callable[..., Tensor], image_shape: Sequence[int] | None
+    generator: nn.Module,
+    discriminator: nn.Module,
+    prior: Callable[..., Tensor],
+    *,
+    image_shape: Sequence[int] | None = None,
+    batch_size: int | None = None,
 ) -> None:
     """Check that prior and networks fit each other, by passing two noise vectors through them in evaluation mode.
 
@@ -29,10 +35,13 @@ def check_networks(
         discriminator: Maps images (N, C, H, W) and labels (N,) to logits (N, 1).
         prior: Returns noise (N, latent_dim).
         image_shape: (C, H, W) of the images; None: any.
+        batch_size: Number of images in a training minibatch.
 
     Raises:
         ValueError: If a network does not take what it is given, or returns something else.
     """
+    if batch_size == 1 and any(isinstance(module, _BatchNorm) for module in generator.modules()):
+        raise ValueError("data.batch_size=1: must be at least 2, as the generator has batch normalization")
     modes = {module: module.training for network in (generator, discriminator) for module in network.modules()}
     z, labels = prior(2, generator=torch.Generator().manual_seed(0)), torch.zeros(2, dtype=torch.int64)
     key, given = "model.generator", f"noise {list(z.shape)} of model.prior"
@@ -48,7 +57,7 @@ def check_networks(
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         if str(error).startswith(f"{key}: returns"):
             raise
-        raise ValueError(f"{key}: fails on {given} and labels: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(f"{key}: fails on {given} and labels: {' '.join(str(error).split())[:500]}") from error
     finally:
         for module, training in modes.items():
             module.training = training

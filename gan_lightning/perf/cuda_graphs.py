@@ -27,7 +27,7 @@ class GraphedStep:
     Values in the loss and the penalty may not; steps with and without a lazy penalty are recorded separately.
 
     Args:
-        gan: Trained once, on a CUDA device, in one process.
+        gan: To be trained in a single run, by one process, on one CUDA device.
     """
 
     def __init__(self, gan: GAN) -> None:

@@ -4,11 +4,15 @@ Threads that wait actively spin on their core: the quickest way on an idle machi
 another process needs that core. Threads that wait passively sleep. Results are bit-identical either way.
 """
 
+import logging
 import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
 
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")  # a user who sets one has chosen
 BUSY = 0.25  # cores in use by other processes, above which waiting actively costs more than it saves
@@ -70,3 +74,19 @@ def choose_wait_policy(policy: str, use: CpuUse, *, ranks: int, environment: Map
     if cores > BUSY:
         return "PASSIVE", f"Other processes use {cores:.1f} CPU cores, so OpenMP's threads wait passively"
     return "", ""
+
+
+def set_wait_policy(policy: str, use: CpuUse, *, trainer: Mapping[str, Any]) -> None:
+    """Set OMP_WAIT_POLICY for this process and its workers, and log the choice if there is a reason for it.
+
+    Args:
+        policy: See :func:`choose_wait_policy`.
+        use: Likewise.
+        trainer: Arguments of Lightning's Trainer, which tell how many processes share the CPU.
+    """
+    devices = trainer.get("devices") if trainer.get("accelerator") == "cpu" else 1
+    ranks = devices if isinstance(devices, int) else 1
+    policy, reason = choose_wait_policy(policy, use, ranks=ranks, environment=os.environ)
+    os.environ |= {"OMP_WAIT_POLICY": policy} if policy else {}
+    if reason:
+        log.info("%s (OMP_WAIT_POLICY=%s)", reason, policy)

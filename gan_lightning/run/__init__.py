@@ -1,1 +1,1 @@
-"""What serves the command line: composing, validating and building a config, checkpoints, reports and sweeps."""
+"""Support for the commands: composing, validating and building a config, training runs, checkpoints and sweeps."""

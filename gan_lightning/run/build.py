@@ -12,23 +12,18 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
 
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.networks import check_networks
-from gan_lightning.run.config import HYPERPARAMETERS, as_typed, flatten, locate, to_dict
+from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict
 from gan_lightning.run.schema import check_types, schema
 
-GAN_TRAINER_KEYS = (
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-)  # not by Lightning's Trainer
+# Not applied by Lightning's Trainer
+GAN_TRAINER_KEYS = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 NETWORKS = ("generator", "discriminator")
-ERRORS = (TypeError, ValueError, RuntimeError, MisconfigurationException)
 
 
 def part(config: DictConfig, key: str, **extra: Any) -> Any:
@@ -48,7 +43,7 @@ def part(config: DictConfig, key: str, **extra: Any) -> Any:
         function = partial(function, **extra) if extra else function
         return function if node.get("_partial_") else function()
     except Exception as error:  # of any class
-        raise explained(key, error) from error
+        raise as_input_error(key, error) from error
 
 
 def argument_types(target: Any) -> dict[Any, str]:
@@ -71,16 +66,11 @@ def argument_types(target: Any) -> dict[Any, str]:
     return kinds
 
 
-def shortened(error: BaseException) -> str:
-    """Return the message of a foreign error in one line of bounded length."""
-    return " ".join(str(error).split())[:500] or type(error).__name__
-
-
-def explained(key: str, error: BaseException) -> InputError:
-    """Return a part's error as an InputError whose message begins with the config key."""
+def as_input_error(key: str, error: BaseException) -> InputError:
+    """Return an InputError that names the config key at which a part's error occurred."""
     if isinstance(error, InputError):
         return error
-    message = shortened(error)
+    message = one_line(error)
     name = message.partition("=")[0]
     if isinstance(error, ValueError) and name.isidentifier():
         if key == "algorithm":  # other arguments of the GAN are keys of the trainer, or root keys
@@ -99,7 +89,7 @@ def factory(config: DictConfig, key: str) -> Any:
         try:
             return function(*arguments)
         except Exception as error:  # of any class
-            raise explained(key, error) from error
+            raise as_input_error(key, error) from error
 
     return function and build
 
@@ -129,12 +119,11 @@ def gan(config: DictConfig) -> GAN:
         seed=config.seed,
         **{name: config.trainer[name] for name in GAN_TRAINER_KEYS},
     )
+    shape, batch_size = config.model.get("image_shape"), config.data.get("batch_size")
     try:
-        check_networks(built.generator, built.discriminator, built.prior, config.model.get("image_shape"))
+        check_networks(built.generator, built.discriminator, built.prior, image_shape=shape, batch_size=batch_size)
     except ValueError as error:
         raise InputError(str(error)) from error
-    if config.data.get("batch_size") == 1 and any(isinstance(m, _BatchNorm) for m in built.generator.modules()):
-        raise InputError("data.batch_size=1: must be at least 2, as the generator has batch normalization")
     if built.scheduler:  # on one number, to find wrong arguments before any data is read
         built.scheduler(torch.optim.SGD([torch.zeros(1)], lr=1.0), 1)
     for name in NETWORKS:
@@ -164,7 +153,7 @@ def metrics(config: DictConfig) -> dict[str, Metric]:
 
 
 def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callback]:
-    """Return the callbacks of a settled config that are not null, with what is set elsewhere in the config."""
+    """Return the callbacks of a filled-in config that are not null, with what is set elsewhere in the config."""
     switches = {"progress_bar": "enable_progress_bar", "checkpoints": "enable_checkpointing"}  # Lightning's own
     values = to_dict(config)
     hyperparameters = {
@@ -195,7 +184,7 @@ def logger(config: DictConfig, run: Path, step: int) -> Any:
 
 
 def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = (), **arguments: Any) -> pl.Trainer:
-    """Return the trainer of a settled config, with a logger and plugins; InputError if Lightning refuses a value."""
+    """Return the trainer of a filled-in config, with a logger and plugins; InputError if Lightning refuses a value."""
     values = to_dict(config.trainer)
     target = values.pop("_target_")
     given = {key: value for key, value in values.items() if key not in (*GAN_TRAINER_KEYS, "max_time")}
@@ -205,12 +194,12 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
     try:
         given["callbacks"] = [pl.callbacks.Timer(values["max_time"], verbose=False), *callbacks]
         trainer = hydra.utils.get_class(target)(**given, default_root_dir=str(run), **arguments)
-    except ERRORS as error:
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         patterns = (r"{0}=", r"\b{0}\b", r"\b{1}\b")  # key=, or the key, or its value
         pairs = [(key, re.escape(str(value))) for key, value in values.items()]
         named = [pair[0] for p in patterns for pair in pairs if re.search(p.format(*pair), str(error))]
         culprit = f".{named[0]}={as_typed(values[named[0]])}" if named else ""
-        raise InputError(f"trainer{culprit}: {shortened(error)}") from error
+        raise InputError(f"trainer{culprit}: {one_line(error)}") from error
     if config.trainer.sync_batchnorm and trainer.strategy.root_device.type != "cuda":
         raise InputError("trainer.sync_batchnorm=true: needs a CUDA GPU, and this run has none; use false")
     return trainer
@@ -222,6 +211,4 @@ def device(name: str) -> torch.device:
         found = torch.accelerator.current_accelerator(check_available=True) or "cpu" if name == "auto" else name
         return torch.empty(0, device=found).device
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise InputError(
-            f"device={name}: not on this machine; must be auto, cpu or an accelerator such as cuda"
-        ) from error
+        raise InputError(f"device={name}: must be auto, cpu or an accelerator of this machine, such as cuda") from error

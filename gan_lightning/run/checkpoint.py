@@ -8,10 +8,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
-from gan_lightning.run.config import HYPERPARAMETERS, as_typed, checkpoint_path, flatten, to_dict
+from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, to_dict
 
 FORMAT_VERSION = 2
 
@@ -46,7 +46,7 @@ class Checkpoint:
             raise InputError(f"checkpoint={path}: written by {age} version of gan-lightning; use that version")
 
     def gan(self) -> GAN:
-        """Return the GAN, networks and weights, in evaluation mode; InputError if the weights do not fit."""
+        """Return the GAN with its trained weights, in evaluation mode; InputError if the weights do not fit."""
         gan = build.gan(OmegaConf.create(self.config))
         try:
             gan.load_state_dict(self.content["state_dict"])
@@ -56,7 +56,7 @@ class Checkpoint:
 
     def weights_error(self, error: Exception) -> InputError:
         """Return the error for weights that the networks do not have."""
-        details = build.shortened(error).partition(": ")[2]
+        details = one_line(error).partition(": ")[2]
         return InputError(f"checkpoint={self.path}: its weights do not fit the networks of its config: {details[:200]}")
 
     def data(self, *, root: str | None = None) -> ImageDataModule:
@@ -68,11 +68,11 @@ class Checkpoint:
         data.setup()
         return data
 
-    def resume_config(self, composed: DictConfig, typed: list[str]) -> DictConfig:
+    def resume_config(self, composed: DictConfig, overrides: list[str]) -> DictConfig:
         """Return the run's config with this command's overrides; InputError if one changes what a run must keep."""
         config = OmegaConf.create(self.config)
         keys = []
-        for override in OverridesParser.create().parse_overrides(typed):
+        for override in OverridesParser.create().parse_overrides(overrides):
             keys.append(key := override.key_or_group.replace("/", "."))
             if override.is_delete():
                 raise InputError(f"~{key}: a resumed run keeps its keys; use {key}=null")

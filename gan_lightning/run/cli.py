@@ -21,12 +21,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from gan_lightning.errors import InputError
-from gan_lightning.perf.openmp import CpuUse, choose_wait_policy
+from gan_lightning.perf.openmp import CpuUse, set_wait_policy
 from gan_lightning.run import sweep
 from gan_lightning.run.config import CONF, clear_none_choices, register_resolvers
 from gan_lightning.run.schema import choices_of, known_keys, unknown_key, validate
-
-log = logging.getLogger(__name__)
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -51,7 +49,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                         raise InputError(f"{deleted}: keys cannot be deleted; use {deleted[1:]}=null or =none")
                     clear_none_choices(config)
                     config = validate(name, config)
-                    set_wait_policy(config, cpu_use)
+                    set_wait_policy(config.get("omp_wait_policy", "auto"), cpu_use, trainer=config.get("trainer") or {})
                     import pytorch_lightning  # noqa: F401
 
                     gc.freeze()  # what the imports created
@@ -78,17 +76,6 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         return main
 
     return decorate
-
-
-def set_wait_policy(config: DictConfig, use: CpuUse) -> None:
-    """Choose how OpenMP's threads wait, and log the choice if there is a reason for it."""
-    trainer, policy = config.get("trainer") or {}, config.get("omp_wait_policy", "auto")
-    devices = trainer.get("devices") if trainer.get("accelerator") == "cpu" else 1
-    ranks = devices if isinstance(devices, int) else 1
-    policy, reason = choose_wait_policy(policy, use, ranks=ranks, environment=os.environ)
-    os.environ |= {"OMP_WAIT_POLICY": policy} if policy else {}
-    if reason:
-        log.info("%s (OMP_WAIT_POLICY=%s)", reason, policy)
 
 
 @contextmanager
@@ -122,9 +109,10 @@ def message_for(error: Exception) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         key = str(cause.full_key)
         typed = next((a for a in sys.argv[1:] if re.match(rf"{re.escape(key)}[.=]", a)), key)
-        resumed = any(a.startswith("checkpoint=") for a in sys.argv[1:])
+        root = cause.parent_node._get_root()
+        resumed = "k" in root and any(a.startswith("checkpoint=") for a in sys.argv[1:])
         hint = f"; if the checkpoint's run has this key, type +{typed}" if resumed else ""
-        return unknown_key(typed, key, known_keys(cause.parent_node._get_root())) + hint
+        return unknown_key(typed, key, known_keys(root)) + hint
     if isinstance(error, OverrideParseException):
         quotes = "with quotes around a value with characters other than letters, digits and ._/-: \"key='value'\""
         return f"{error.override}: not an override; write key=value or group=choice, {quotes}"

@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 
 PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
@@ -23,7 +23,7 @@ HYPERPARAMETERS = ("seed", "k", "latent_scale", "algorithm", "model", "loss", "p
 
 
 def register_resolvers() -> None:
-    """Register the three interpolations that ``conf/`` uses.
+    """Register the three resolvers that ``conf/`` uses.
 
     ``${project:data}`` is a folder of this project in a clone or an editable install, else of the working directory.
     ``${run_dir:CHECKPOINT,NAME,EXPERIMENT,DATE_TIME}`` is the folder of the run that a checkpoint belongs to, or a new
@@ -57,22 +57,22 @@ def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
 
 
 def clear_none_choices(config: DictConfig) -> None:
-    """Set parts to null, in place, of which ``none`` was chosen although the experiment sets some of their keys."""
+    """Set to null, in place, each part for which ``none`` was chosen but some of whose keys the experiment sets."""
     for key in ("ema", "penalty", "optimizer.scheduler"):
         part = OmegaConf.select(config, key)
         if OmegaConf.is_dict(part) and "_target_" not in part:
             OmegaConf.update(config, key, None)
 
 
-def settle(config: DictConfig, typed: Iterable[str] = ()) -> DictConfig:
-    """Return a validated training config with what depends on the machine or on other values filled in."""
+def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
+    """Return a copy of a training config, with the values that depend on the machine or on other values filled in."""
     import torch
 
     from gan_lightning.metrics.evaluation import choose_monitor, directions
 
     config = config.copy()
     OmegaConf.set_struct(config, False)
-    trainer, keys = config.trainer, {override.partition("=")[0] for override in typed}
+    trainer, keys = config.trainer, {override.partition("=")[0] for override in overrides}
     if "trainer.max_epochs" in keys and "trainer.max_steps" not in keys and trainer.max_epochs is not None:
         trainer.max_steps = -1
     if trainer.precision == "auto":
@@ -99,7 +99,7 @@ def locate(key: str, node: DictConfig) -> Any:
     try:
         return hydra.utils.get_object(node._target_)
     except Exception as error:  # an import can fail in any way
-        raise InputError(f"{key}._target_={node._target_}: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(f"{key}._target_={node._target_}: {one_line(error)}") from error
 
 
 def checkpoint_path(given: str | Path) -> Path:
@@ -137,7 +137,7 @@ def config_flags() -> list[str]:
 
 
 def argument(key: str, value: Any) -> str:
-    """Return ``key=value`` as it is typed in a shell, with Hydra's and the shell's quotes where they are needed."""
+    """Return ``key=value`` as it is overrides in a shell, with Hydra's and the shell's quotes where they are needed."""
     simple = re.fullmatch(r"[\w./-]+", str(value), re.ASCII)
     return f"{key}={value}" if simple else shlex.quote(f"{key}={quoted(value)}")
 
@@ -145,14 +145,6 @@ def argument(key: str, value: Any) -> str:
 def quoted(value: Any) -> str:
     """Return a value in Hydra's quotes."""
     return '"' + re.sub(r'(\\*)"', r'\1\1\\"', str(value)) + '"'
-
-
-def as_typed(value: Any) -> str:
-    """Return a value as a user types it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    is_list = OmegaConf.is_list(value) or isinstance(value, list)
-    return f"[{','.join(map(as_typed, value))}]" if is_list else str(value)
 
 
 def to_dict(config: DictConfig) -> dict[str, Any]:

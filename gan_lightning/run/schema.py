@@ -12,14 +12,14 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from gan_lightning.errors import InputError
-from gan_lightning.run.config import CONF, as_typed, checkpoint_path, flatten, to_dict
+from gan_lightning.errors import InputError, as_typed
+from gan_lightning.run.config import CONF, checkpoint_path, flatten, to_dict
 
 
 def schema(kinds: dict[Any, str]) -> type:
-    """Return a dataclass with fields by their type; a config need not have all of them."""
-    typed = [(key, kind, field(default=MISSING)) for kind, keys in kinds.items() for key in keys.split()]
-    return make_dataclass("Schema", typed)
+    """Return a dataclass whose field names are given by type; a config may omit any of them."""
+    typed_fields = [(key, kind, field(default=MISSING)) for kind, keys in kinds.items() for key in keys.split()]
+    return make_dataclass("Schema", typed_fields)
 
 
 # Arguments of gan_lightning.data.datamodule.ImageDataModule
@@ -30,7 +30,7 @@ Data = schema(
         int: "batch_size val_size seed num_workers",
         bool: "in_memory",
         Any: "dataset",
-    },
+    }
 )
 # Arguments of pytorch_lightning.Trainer, which validates their values
 Trainer = schema(
@@ -47,7 +47,7 @@ Trainer = schema(
         Any: "devices precision max_time fast_dev_run deterministic profiler",
     },
 )
-# Values at the top of the root configs, each of which has some of them, and groups besides
+# Top-level values of the root configs, apart from the groups; each config has some of them
 Root = schema(
     {
         str: "omp_wait_policy matmul_precision show device",
@@ -59,7 +59,7 @@ Root = schema(
 )
 OWN_DATA = "gan_lightning.data.datamodule.ImageDataModule"  # a user's own data module has other arguments
 GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()} | {"features"}
-# Keys at which an object is described; all entries of callbacks and metrics are others
+# Keys that describe an object, as do all entries of callbacks and metrics
 OPTIONAL_PARTS = ("penalty", "ema", "logger", "features", "optimizer.scheduler")
 MODEL = ("model.generator", "model.discriminator", "model.prior")
 REQUIRED_PARTS = ("algorithm", "loss", "data.dataset", "optimizer.generator", "optimizer.discriminator", *MODEL)
@@ -69,14 +69,7 @@ ALLOWED = {
     "matmul_precision": ("highest", "high", "medium"),
     "show": ("samples", "nearest", "interpolation"),
 }
-MINIMUM = {
-    "k": 1,
-    "num_images": 1,
-    "seed": 0,
-    "optimizer.lr": 0,
-    "trainer.log_every_n_steps": 1,
-    "trainer.num_nodes": 1,
-}
+POSITIVE = ("k", "num_images", "trainer.log_every_n_steps", "trainer.num_nodes")
 RENAMED = {  # former keys, and words of other projects
     "average.latent_scale": "latent_scale",
     "average.ramp": "ema.rampup_ratio",
@@ -113,7 +106,8 @@ def validate(name: str, config: DictConfig) -> DictConfig:
     for key, choices in ALLOWED.items():
         if values.get(key) not in (None, *choices):
             raise InputError(f"{key}={values[key]}: must be one of {', '.join(choices)}")
-    for key, least in MINIMUM.items():
+    for key in ("seed", "optimizer.lr", *POSITIVE):
+        least = int(key in POSITIVE)
         value = values.get(key, least)
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 2**32:
             raise InputError(f"{key}={as_typed(value)}: must be a number of at least {least} and below 2**32")
@@ -127,7 +121,7 @@ def validate(name: str, config: DictConfig) -> DictConfig:
 def check_types(shape: type, node: DictConfig, key: str = "", known: list[str] | None = None) -> dict[str, Any]:
     """Return the node at a key as a dictionary with a dataclass's types; InputError if it has other keys or types."""
     try:
-        typed: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(shape), node))
+        converted: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(shape), node))
     except OmegaConfBaseException as error:
         name, value = str(error.full_key), as_typed(OmegaConf.select(node, str(error.full_key)))
         name = f"{key}.{name}" if key and name else key or name
@@ -135,7 +129,7 @@ def check_types(shape: type, node: DictConfig, key: str = "", known: list[str] |
             known = known or [f"{key}.{field.name}" for field in fields(shape) if field.name[0] != "_"]
             raise InputError(unknown_key(f"{name}={value}", name, known)) from error
         raise InputError(f"{name}={value}: must be {allowed_type(str(error.msg))}") from error
-    return {name: value for name, value in typed.items() if name in node}
+    return {name: value for name, value in converted.items() if name in node}
 
 
 def allowed_type(message: str) -> str:
@@ -149,7 +143,7 @@ def allowed_type(message: str) -> str:
 
 
 def check_training(values: dict[str, Any]) -> None:
-    """Raise InputError if values of a training run, by flattened keys, exclude each other or manual optimization."""
+    """Raise InputError if values, by flattened keys, are incompatible with each other or with manual optimization."""
 
     def refuse(key: str, reason: str) -> None:
         raise InputError(f"{key}={as_typed(values[key])}: {reason}")
@@ -162,16 +156,12 @@ def check_training(values: dict[str, Any]) -> None:
         reason = "the learning rates fall until the run's end, so it needs one; or add optimizer/scheduler=constant"
         refuse("trainer.max_steps", reason)
     for key, allowed, reason in (
-        ("trainer.num_sanity_val_steps", 0, "a validation before training would be logged as part of the run"),
-        ("trainer.use_distributed_sampler", False, "the data module gives each rank its part"),
-        (
-            "trainer.overfit_batches",
-            0,
-            "the data module samples batches; for fewer training images increase data.val_size",
-        ),
+        ("num_sanity_val_steps", 0, "a validation before training would be logged as part of the run"),
+        ("use_distributed_sampler", False, "the data module gives each rank its part"),
+        ("overfit_batches", 0, "batches are sampled; for fewer training images increase data.val_size"),
     ):
-        if values[key] != allowed:
-            refuse(key, f"must be {as_typed(allowed)}: {reason}")
+        if values[f"trainer.{key}"] != allowed:
+            refuse(f"trainer.{key}", f"must be {as_typed(allowed)}: {reason}")
     if re.search("spawn|fork|notebook", values["trainer.strategy"]):
         refuse("trainer.strategy", "trains in processes whose results do not come back; use ddp")
     if str(values["trainer.precision"]) in ("16-mixed", "16") and values["trainer.gradient_clip_val"]:
@@ -190,9 +180,8 @@ def check_parts(config: DictConfig) -> None:
     entries = [f"{group}.{name}" for group in ("callbacks", "metrics") for name in config.get(group) or ()]
     for key in (*OPTIONAL_PARTS, *REQUIRED_PARTS, *entries):
         node = OmegaConf.select(config, key)
-        if (OmegaConf.is_dict(node) and "_target_" in node) or (
-            node is None and not (key in REQUIRED_PARTS and "k" in config)
-        ):
+        is_class = OmegaConf.is_dict(node) and "_target_" in node
+        if is_class or (node is None and not (key in REQUIRED_PARTS and "k" in config)):
             continue
         group = key.replace(".", "/")
         if choices := choices_of(group):
@@ -229,7 +218,8 @@ def unknown_key(typed: str, key: str, known: list[str]) -> str:
     """Return the message for ``key=value`` as typed if the key does not exist, with known keys that may be meant."""
     message, name = f"{typed}: no such key", typed.partition("=")[0]
     for old, new in RENAMED.items():
-        if name == old or name.startswith(f"{old}."):
+        exists = "=" in new or any(other == new or other.startswith(new.partition(".")[0] + ".") for other in known)
+        if exists and (name == old or name.startswith(f"{old}.")):
             return f"{message}; use {new}"
     parent, _, last = key.rpartition(".")
     ends = {name: re.split(r"[./]", name)[-1] for name in sorted(known, key=len) if name != key}

@@ -19,10 +19,10 @@ INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def run_job(name: str) -> float | None:
-    """Run the present job of a multirun of a command in a process of its own, so that other jobs do not affect it.
+    """Run the current job of a multirun in its own process, so that jobs do not affect each other.
 
     A job that finished in an earlier sweep of the same folder is skipped, and one that was stopped is resumed. Only an
-    interruption ends the sweep. Returns the metric that ranks the sweep, for sweepers that optimize.
+    interruption ends the sweep. Returns the metric that ranks it, for sweepers that optimize; None if not measured.
     """
     job = HydraConfig.get()
     folder, overrides = Path(job.runtime.output_dir), list(job.overrides.task)

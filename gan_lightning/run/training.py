@@ -4,6 +4,7 @@ import logging
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,43 +16,39 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gan_lightning import perf
 from gan_lightning.callbacks.save_checkpoints import AtomicCheckpointIO, SaveCheckpoints
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 from gan_lightning.metrics.tables import summarize
 from gan_lightning.run import build
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
-from gan_lightning.run.config import argument, command_line, settle, shorten, silence_lightning, to_dict
+from gan_lightning.run.config import argument, command_line, fill_in, shorten, silence_lightning, to_dict
 
 log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig, run: Path, typed: list[str]) -> None:
-    """Train a GAN in the folder ``run``, by a validated config and the overrides that were typed for it.
+def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
+    """Train a GAN in the folder ``run``, from a validated config and the overrides given on the command line.
 
     Raises:
         InputError: If a value turns out to be wrong, or the folder belongs to another run.
     """
     silence_lightning()
     checkpoint = Checkpoint(config.checkpoint) if config.checkpoint else None
-    config = settle(checkpoint.resume_config(config, typed) if checkpoint else config, typed)
+    config = fill_in(checkpoint.resume_config(config, overrides) if checkpoint else config, overrides)
     refuse_other_runs(config, run, checkpoint)
     torch.set_float32_matmul_precision(config.matmul_precision)
     pl.seed_everything(config.seed, workers=True, verbose=False)
 
     gan, data, metrics = build.gan(config), build.data(config), build.metrics(config)
-    trainer = build.trainer(
-        config,
-        run,
-        build.callbacks(config, metrics),
-        logger=build.logger(config, run, checkpoint.step if checkpoint else 0),
-        plugins=[AtomicCheckpointIO(checkpoint.content if checkpoint else None)],
-    )
+    logger = build.logger(config, run, checkpoint.step if checkpoint else 0)
+    plugins = [AtomicCheckpointIO(checkpoint.content if checkpoint else None)]
+    trainer = build.trainer(config, run, build.callbacks(config, metrics), logger=logger, plugins=plugins)
     gan.save_hyperparameters({"format_version": FORMAT_VERSION, "config": to_dict(config)}, logger=False)
     perf.apply(gan, trainer, cpu_tuning=config.cpu_tuning, compile=config.compile, cuda_graphs=config.cuda_graphs)
     if trainer.is_global_zero:
         (run / ".hydra").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, run / ".hydra" / "config.yaml")
         if not (run / ".hydra" / "overrides.yaml").exists():  # a resumed run keeps its own
-            OmegaConf.save(typed, run / ".hydra" / "overrides.yaml")
+            OmegaConf.save(overrides, run / ".hydra" / "overrides.yaml")
         if checkpoint and "flat" in (config.optimizer.scheduler or {}):
             old, new = checkpoint.config["trainer"]["max_steps"], config.trainer.max_steps
             if new not in (old, -1):
@@ -107,11 +104,12 @@ def translated_errors(trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Ite
     except InputError:
         raise
     except (MisconfigurationException, RuntimeError, ValueError) as error:
-        message = build.shortened(error)
+        message = one_line(error)
         if checkpoint and message.startswith("Error(s) in loading state_dict"):
             raise checkpoint.weights_error(error) from error
-        if isinstance(error, RuntimeError) and not message.startswith("Early stopping conditioned on"):
-            raise
+        (*_, (frame, _)) = traceback.walk_tb(error.__traceback__)
+        if not frame.f_globals["__name__"].startswith(("pytorch_lightning", "lightning_fabric")):
+            raise  # not about the trainer's arguments
         raise InputError(f"trainer: {message}") from error
     except SystemExit as stop:  # Lightning's own, after a signal
         if not trainer.is_global_zero:

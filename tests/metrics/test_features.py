@@ -13,18 +13,18 @@ from gan_lightning.data.images import normalize
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.distances import FID, KID
 from gan_lightning.metrics.evaluation import compute_metrics
-from gan_lightning.metrics.features import FOLDER, Features, Inception, load_features
+from gan_lightning.metrics.features import FOLDER, FeatureExtractor, Inception, load_features
 from gan_lightning.metrics.modes import Modes
 from gan_lightning.metrics.neighbors import PrecisionRecall
 
 
 @pytest.fixture(scope="module")
-def features() -> Features:
+def features() -> FeatureExtractor:
     weights = "mnist.safetensors"
     return load_features(weights=weights, sha256=hashlib.sha256((FOLDER / weights).read_bytes()).hexdigest())
 
 
-def test_the_classifier_has_99_4_percent_test_accuracy(features: Features, mnist: ImageDataModule) -> None:
+def test_the_classifier_has_99_4_percent_test_accuracy(features: FeatureExtractor, mnist: ImageDataModule) -> None:
     correct = [
         (features.classify(normalize(images)) == labels).float().mean()
         for images, labels in zip(mnist.test.images.split(1000), mnist.test.labels.split(1000), strict=True)
@@ -36,7 +36,7 @@ def test_the_weights_are_at_most_2_mb() -> None:
     assert (FOLDER / "mnist.safetensors").stat().st_size <= 2e6
 
 
-def test_features_are_loaded_once(features: Features) -> None:
+def test_features_are_loaded_once(features: FeatureExtractor) -> None:
     sha256 = hashlib.sha256((FOLDER / "mnist.safetensors").read_bytes()).hexdigest()
     assert load_features(weights="mnist.safetensors", sha256=sha256) is features
 
@@ -60,7 +60,7 @@ def computed(metrics: dict[str, Metric], fake: Tensor, real: Tensor) -> dict[str
     )
 
 
-def test_metrics_share_one_forward_pass(features: Features) -> None:
+def test_metrics_share_one_forward_pass(features: FeatureExtractor) -> None:
     passes = []
     hook = features.classifier.features.register_forward_hook(lambda *_: passes.append(1))
     metrics = {"a": PrecisionRecall(features=features, k=1), "b": Modes(features=features)}
@@ -71,7 +71,7 @@ def test_metrics_share_one_forward_pass(features: Features) -> None:
     assert len(passes) == 2
 
 
-def test_the_cache_holds_no_tensor_that_was_deleted(features: Features) -> None:
+def test_the_cache_holds_no_tensor_that_was_deleted(features: FeatureExtractor) -> None:
     images = torch.rand(2, 1, 28, 28)
     features(images)
     assert images in features._cache
@@ -80,7 +80,7 @@ def test_the_cache_holds_no_tensor_that_was_deleted(features: Features) -> None:
     assert len(features._cache) == before - 1
 
 
-def test_the_classifier_stays_frozen(features: Features) -> None:
+def test_the_classifier_stays_frozen(features: FeatureExtractor) -> None:
     assert not features.train().classifier.training
     assert not any(p.requires_grad for p in features.parameters())
 

@@ -83,5 +83,5 @@ def test_cuda_graphs_replace_the_step() -> None:
 
 
 def test_cuda_graphs_need_a_gpu() -> None:
-    with pytest.raises(InputError, match=r"^cuda_graphs=true: needs a CUDA GPU.*use $"):
+    with pytest.raises(InputError, match=r"^cuda_graphs=true: needs a CUDA GPU.*use cuda_graphs=false$"):
         perf.apply(gan(), trainer("cpu"), cpu_tuning=False, compile=False, cuda_graphs=True)

@@ -48,21 +48,21 @@ def make_loss(*, scale: float) -> NonSaturating:
     return NonSaturating()
 
 
-def settled(*typed: str) -> DictConfig:
+def filled_in(*typed: str) -> DictConfig:
     overrides = [*SMALL, *typed]
-    return config.settle(schema.validate("train", config.compose("train", overrides)), overrides)
+    return config.fill_in(schema.validate("train", config.compose("train", overrides)), overrides)
 
 
 def build_all(*typed: str) -> None:
     """Build everything that reads no data."""
-    composed = settled(*typed)
+    composed = filled_in(*typed)
     build.gan(composed)
     build.data(composed)
     build.callbacks(composed, build.metrics(composed))
 
 
 def test_gan_and_data() -> None:
-    composed = settled("penalty=r1", "k=3")
+    composed = filled_in("penalty=r1", "k=3")
     gan, data = build.gan(composed), build.data(composed)
     assert isinstance(gan.generator, mlp.Generator)
     assert isinstance(gan.loss, NonSaturating)
@@ -75,7 +75,7 @@ def test_gan_and_data() -> None:
 
 
 def test_an_algorithm_may_have_arguments_of_its_own() -> None:
-    composed = settled(f"algorithm._target_={HERE}.Clipped", "+algorithm.clip=0.5")
+    composed = filled_in(f"algorithm._target_={HERE}.Clipped", "+algorithm.clip=0.5")
     gan = build.gan(composed)
     assert isinstance(gan, Clipped)
     assert gan.clip == 0.5
@@ -153,11 +153,11 @@ def test_wrong_arguments(typed: list[str], message: str) -> None:
 )
 def test_networks_that_do_not_fit(typed: list[str], message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}"):
-        build.gan(settled(*typed))
+        build.gan(filled_in(*typed))
 
 
 def convolution(**arguments: Any) -> DictConfig:
-    composed = settled()
+    composed = filled_in()
     composed.model.discriminator = {"_target_": f"{HERE}.Convolution", **arguments}
     return composed
 
@@ -212,7 +212,7 @@ def test_csv_is_written_as_it_is_logged(tmp_path: Path) -> None:
 )
 def test_what_lightning_refuses(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}"):
-        build.trainer(settled(override), tmp_path)
+        build.trainer(filled_in(override), tmp_path)
 
 
 def test_devices() -> None:

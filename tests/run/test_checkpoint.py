@@ -173,7 +173,7 @@ def test_what_a_resume_can_change(run: Path, tmp_path: Path) -> None:
 def test_a_new_length_replaces_the_former_one(run: Path) -> None:
     assert resumed(run, "trainer.max_steps=20").trainer.max_steps == 20
     assert resumed(run, "trainer.max_steps=20").trainer.max_epochs is None
-    assert config.settle(resumed(run, "trainer.max_epochs=2"), ["trainer.max_epochs=2"]).trainer.max_steps == -1
+    assert config.fill_in(resumed(run, "trainer.max_epochs=2"), ["trainer.max_epochs=2"]).trainer.max_steps == -1
 
 
 def test_a_checkpoint_is_written_completely_or_not_at_all(tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ def test_evaluate_has_the_metrics_of_training(run: Path, tmp_path: Path) -> None
         ("evaluate", "metrics=unheard", "metrics=unheard: no such choice; allowed: default, inception"),
         ("train_classifier", "out=weights.pt", r"out=weights\.pt: must end in \.safetensors"),
         ("train_classifier", "lr=x", "lr=x: must be a number"),
+        ("train_classifier", "lr=0", "lr=0.*: must be above 0"),
+        ("train_classifier", "weight_decay=-1", "weight_decay=-1.*: must be at least 0"),
+        ("export", "device=cuda", "device=cuda: no such key; --help lists all keys"),
     ],
 )
 def test_mistakes(run: Path, tmp_path: Path, name: str, typed: str, line: str) -> None:

@@ -235,8 +235,8 @@ def test_a_traceback_on_request(tmp_path: Path) -> None:
 # What depends on the machine
 
 
-def settle(*typed: str) -> None:
-    config.settle(schema.validate("train", config.compose("train", list(typed))), typed)
+def fill_in(*typed: str) -> None:
+    config.fill_in(schema.validate("train", config.compose("train", list(typed))), typed)
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has one")
@@ -270,12 +270,12 @@ def test_what_needs_a_gpu(typed: str, line: str, tmp_path: Path) -> None:
         (["monitor=recall", "monitor_mode=min"], "recall", "min"),
         (["monitor=validation/accuracy"], "validation/accuracy", "max"),
         (["monitor=validation/loss_generator"], "validation/loss_generator", "min"),
-        (["monitor=mine", "+callbacks.mine._target_=mine.Callback"], "mine", "max"),
+        (["monitor=mine", "monitor_mode=max", "+callbacks.mine._target_=mine.Callback"], "mine", "max"),
     ],
 )
 def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
-    settled = config.settle(config.compose("train", typed), typed)
-    assert (settled.monitor, settled.monitor_mode) == (monitor, mode)
+    filled_in = config.fill_in(config.compose("train", typed), typed)
+    assert (filled_in.monitor, filled_in.monitor_mode) == (monitor, mode)
 
 
 @pytest.mark.parametrize(
@@ -285,13 +285,16 @@ def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
         (["monitor=metrics/fid"], r"monitor=metrics/fid: .*did you mean fid\?"),
         (["monitor=accuracy"], r"monitor=accuracy: .*did you mean validation/accuracy\?"),
         (["monitor=kid"], "monitor=kid: not measured at validations"),
+        (["monitor=parzen_sigma"], "monitor=parzen_sigma: .*set monitor_mode to min or max"),
+        (["monitor=validation/logit_real"], "monitor=validation/logit_real: .*set monitor_mode to min or max"),
+        (["monitor=mine", "+callbacks.mine._target_=mine.Callback"], "monitor=mine: .*set monitor_mode to min or max"),
         (["monitor=fid", "data=kmnist"], "monitor=fid: not measured at validations"),
         (["monitor=fid", "callbacks.validation_metrics=null"], "monitor=fid: not measured at validations"),
     ],
 )
 def test_what_cannot_be_monitored(typed: list[str], line: str) -> None:
     with pytest.raises(InputError, match=f"^{line}"):
-        settle(*typed)
+        fill_in(*typed)
 
 
 # Paths and printed commands

@@ -26,7 +26,7 @@ def test_sweep(tmp_path: Path) -> None:
     with (sweep / "summary.csv").open() as file:
         rows = {row["job"]: row for row in csv.DictReader(file)}
     assert list(rows)[-1] == "1"
-    assert rows["1"]["error"] == "optimizer.lr=-1: must be a number of at least 0"
+    assert rows["1"]["error"] == "optimizer.lr=-1: must be a number of at least 0 and below 2**32"
     assert rows["0"]["error"] == rows["2"]["error"] == ""
     best = max(("0", "2"), key=lambda job: float(rows[job]["val_parzen_ll"]))  # FID is not measured
     assert next(iter(rows)) == best
