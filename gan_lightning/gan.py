@@ -92,7 +92,7 @@ class GAN(LightningModule):
                 raise ValueError(f"{name}={value}: must be at least {least}")
         if gradient_clip_algorithm not in CLIP:
             raise ValueError(f"gradient_clip_algorithm={gradient_clip_algorithm}: must be one of {', '.join(CLIP)}")
-        self.automatic_optimization = False
+        self.automatic_optimization = False  # the updates are those of step(), with Lightning's manual_backward()
         self.generator, self.discriminator = generator, discriminator
         self.prior, self.loss, self.penalty, self.scheduler = prior, loss, penalty, scheduler
         self.ema = ema(generator) if ema else None
@@ -140,7 +140,7 @@ class GAN(LightningModule):
         The loss may be another one.
 
         Returns:
-            As :meth:`backward_discriminator`, of the last part of the minibatch.
+            As :meth:`backward_discriminator`, of the last of the ``accumulate_grad_batches`` minibatches.
         """
         chunks = chunk(real, labels, self.accumulate_grad_batches)
         results = [self.backward_discriminator(*part) for part in chunks]
@@ -159,11 +159,13 @@ class GAN(LightningModule):
         return {name: value.detach() for name, value in outputs.items()}, fake
 
     def penalize(self, real: Tensor, fake: Tensor, labels: Tensor) -> Tensor | float:
-        """Return the penalty on D, a scalar; 0 in the steps that a lazy penalty skips."""
+        """Return the penalty on D, a scalar; 0 in a step without one."""
         if self.penalty is None or not self.penalty_is_due():
             return 0.0
 
-        def discriminator(images: Tensor) -> Tensor:  # .forward is not compiled: compiled code has no double backward
+        def discriminator(
+            images: Tensor,
+        ) -> Tensor:  # .forward is not compiled: torch.compile has no second derivatives
             return self.discriminator.forward(images, labels.repeat(len(images) // len(labels)))
 
         return self.penalty(discriminator, real, fake)
@@ -211,7 +213,7 @@ class GAN(LightningModule):
     def apply_gradient(self, network: nn.Module) -> None:
         """Clip a network's gradient, step its optimizer, and reset the gradient; for G, complete the step.
 
-        D's optimizer goes around Lightning's wrapper, which counts every call of its ``step()`` as a step.
+        Each ``step()`` of Lightning's optimizers counts as a training step, so D's is called without it.
         """
         g_optimizer, d_optimizer = self.optimizers()  # type: ignore[attr-defined]
         if self.gradient_clip_val:

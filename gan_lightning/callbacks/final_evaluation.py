@@ -61,11 +61,9 @@ class FinalEvaluation(Callback):
                 pl_module, trainer.datamodule, self.metrics, num_images=self.num_images, seed=self.seed
             )
             log.info("\n%s\n", table)
-        images_seen = trainer.global_step * images_per_step(trainer)
+        steps, images_seen = trainer.global_step, trainer.global_step * images_per_step(trainer)
         seconds = timer.time_elapsed("train") if timer else math.nan
-        log.info(
-            "%d steps, %d images, %.0f s of training, including validation", trainer.global_step, images_seen, seconds
-        )
+        log.info("%d steps, %s images, %.0f s of training, including validation", steps, f"{images_seen:,}", seconds)
         values |= {"images_seen": images_seen, "train_seconds": seconds, "seed": self.seed}
         values["images_per_second"] = images_seen / seconds if seconds else math.nan
         save_metrics(values, Path(trainer.default_root_dir) / "metrics.json")
@@ -95,7 +93,7 @@ def evaluate_with_progress(
     references = reference_for(kind)
     note = f"{num_images:,} samples."
     if references and num_images != REFERENCE_IMAGES:
-        note += f" The references have {REFERENCE_IMAGES:,}; FID depends on the number."
+        note += f" Reference columns: {REFERENCE_IMAGES:,}; FID with another number of samples is not comparable."
     return flatten_splits(results), results_table(results, references, directions(metrics), note)
 
 

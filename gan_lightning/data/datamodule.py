@@ -123,14 +123,17 @@ class ImageDataModule(LightningDataModule):
         """Load and split the data, once.
 
         Raises:
-            InputError: If ``val_size`` does not allow a training image, or if the images have another shape.
+            InputError: If ``val_size`` leaves no training image, or if the images have another shape.
         """
         if hasattr(self, "test"):
             return
         source = self.dataset(self.root, train=True, download=False)
         cut = len(source) - self.val_size
         if cut < 1:
-            raise InputError(f"data.val_size={self.val_size}: must be at most {len(source) - 1} for this data set")
+            needed = self.batch_size * self.minibatches_per_step
+            raise InputError(
+                f"data.val_size={self.val_size}: must leave at least {needed} of {len(source)} training images"
+            )
         if self.in_memory:
             official = InMemoryImages.of(source)
             self.train, self.val = InMemoryImages(*official[:cut]), InMemoryImages(*official[cut:])
@@ -161,9 +164,8 @@ class ImageDataModule(LightningDataModule):
         if len(sampler) == 0:
             size, minibatches = len(self.train), self.minibatches_per_step * sampler.world_size
             raise InputError(
-                f"data.batch_size={self.batch_size}: must be at most {size // minibatches}, as a step takes "
-                f"{minibatches} minibatches on all devices and data.val_size={self.val_size} reserves all but {size} "
-                "images"
+                f"data.batch_size={self.batch_size}: a step takes {self.batch_size * minibatches} images in all, "
+                f"and data.val_size={self.val_size} leaves {size} of {size + self.val_size}; at least one is too large"
             )
         workers = 0 if self.in_memory else self.num_workers
         return DataLoader(

@@ -28,7 +28,7 @@ LABELS = {  # in the table's order
     "mode_kl": "KL of modes (nats)",
     "mode_share_min": "Smallest mode's share",
     "mode_share_max": "Largest mode's share",
-    "nearest_training": "Distance to training",
+    "nearest_training": "Distance to training set",
     "nearest_training_real": "… of real images",
     "loss_discriminator": "Loss of D",
     "loss_generator": "Loss of G",
