@@ -1,5 +1,6 @@
 """Algorithm 1 of "Generative Adversarial Nets" (Goodfellow et al., 2014) as a LightningModule."""
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,8 +89,8 @@ class GAN(LightningModule):
             ("gradient_clip_val", gradient_clip_val or 0, 0),
             ("seed", seed, 0),
         ):
-            if not value >= least:
-                raise ValueError(f"{name}={value}: must be at least {least}")
+            if not least <= value < math.inf:
+                raise ValueError(f"{name}={value}: must be at least {least} and finite")
         if gradient_clip_algorithm not in CLIP:
             raise ValueError(f"gradient_clip_algorithm={gradient_clip_algorithm}: must be one of {', '.join(CLIP)}")
         self.automatic_optimization = False  # the updates are those of step(), with Lightning's manual_backward()
@@ -265,7 +266,7 @@ class GAN(LightningModule):
         }
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Path | str, map_location: Any = None, **_: Any) -> "GAN":  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: Path | str, map_location: Any = None) -> "GAN":  # type: ignore[override]
         """Return the GAN stored in a checkpoint, with its trained weights; see :func:`gan_lightning.load`."""
         gan = gan_lightning.load(checkpoint_path)
         return gan if map_location is None else gan.to(map_location)

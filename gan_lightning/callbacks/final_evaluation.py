@@ -52,7 +52,8 @@ class FinalEvaluation(Callback):
         """Evaluate, write and log."""
         timer = next((c for c in trainer.callbacks if isinstance(c, Timer)), None)
         if trainer.global_step < trainer.max_steps and trainer.max_epochs == -1 and not trainer.fast_dev_run:
-            cause = "trainer.max_time" if timer and (timer.time_remaining() or 1) <= 0 else "a callback"
+            remaining = timer.time_remaining() if timer else None
+            cause = "trainer.max_time" if remaining is not None and remaining <= 0 else "a callback"
             log.info("Ended by %s at step %d of %d", cause, trainer.global_step, trainer.max_steps)
         values: dict[str, float] = {}
         if not trainer.fast_dev_run:

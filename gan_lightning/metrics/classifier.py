@@ -1,7 +1,7 @@
 """A small convolutional classifier whose features the metrics compare, and its training."""
 
 from hashlib import sha256
-from math import pi
+from math import inf, pi
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,15 @@ class ClassifierTraining(LightningModule):
         weight_decay: Weight decay of AdamW.
 
     Raises:
-        ValueError: If ``lr`` is not above 0 or ``weight_decay`` is negative.
+        ValueError: If ``lr`` is not above 0, ``weight_decay`` is negative, or one is not finite.
     """
 
     def __init__(self, classifier: nn.Module, *, lr: float, weight_decay: float) -> None:
         super().__init__()
-        if lr <= 0:
-            raise ValueError(f"lr={lr}: must be above 0")
-        if weight_decay < 0:
-            raise ValueError(f"weight_decay={weight_decay}: must be at least 0")
+        if not 0 < lr < inf:
+            raise ValueError(f"lr={lr}: must be above 0 and finite")
+        if not 0 <= weight_decay < inf:
+            raise ValueError(f"weight_decay={weight_decay}: must be at least 0 and finite")
         self.classifier, self.lr, self.weight_decay = classifier, lr, weight_decay
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
+from gan_lightning.losses import check_loss
 from gan_lightning.networks import check_networks
 from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict
 from gan_lightning.run.schema import check_types, schema
@@ -122,6 +123,7 @@ def gan(config: DictConfig) -> GAN:
     shape, batch_size = config.model.get("image_shape"), config.data.get("batch_size")
     try:
         check_networks(built.generator, built.discriminator, built.prior, image_shape=shape, batch_size=batch_size)
+        check_loss(built.loss.discriminator, built.generator_loss)
     except ValueError as error:
         raise InputError(str(error)) from error
     if built.scheduler:  # on one number, to find wrong arguments before any data is read
@@ -147,8 +149,9 @@ def metrics(config: DictConfig) -> dict[str, Metric]:
     chosen = {name: m for name, m in (config.metrics or {}).items() if m and m.get("features", "") is not None}
     built = {name: part(config, f"metrics.{name}") for name in chosen}
     for name, metric in built.items():
-        if not isinstance(metric, Metric):
-            raise InputError(f"metrics.{name}._target_={chosen[name]._target_}: must be a torchmetrics.Metric")
+        if not isinstance(metric, Metric) or "real" not in inspect.signature(metric.update).parameters:
+            target = chosen[name]._target_
+            raise InputError(f"metrics.{name}._target_={target}: must be a Metric with update(images, real=...)")
     return built
 
 

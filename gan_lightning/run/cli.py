@@ -116,8 +116,8 @@ def message_for(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         quotes = "with quotes around a value with characters other than letters, digits and ._/-: \"key='value'\""
         return f"{error.override}: not an override; write key=value or group=choice, {quotes}"
-    if group := re.match(r"Could not override '([^']*)'", str(error)):  # a group that this command does not have
-        typed = next((a for a in sys.argv[1:] if a.startswith(f"{group[1]}=")), group[1])
+    if absent := re.match(r"Could not override '([^']*)'", str(error)):  # a group that this command does not have
+        typed = next((a for a in sys.argv[1:] if a.startswith(f"{absent[1]}=")), absent[1])
         return f"{typed}: no such key; --help lists all keys"
     if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
         return f"{several[1]}: several values; add -m to sweep over them"

@@ -106,11 +106,13 @@ def validate(name: str, config: DictConfig) -> DictConfig:
     for key, choices in ALLOWED.items():
         if values.get(key) not in (None, *choices):
             raise InputError(f"{key}={values[key]}: must be one of {', '.join(choices)}")
-    for key in ("seed", "optimizer.lr", *POSITIVE):
+    for key in ("seed", "optimizer.lr", "optimizer.generator.lr", "optimizer.discriminator.lr", *POSITIVE):
         least = int(key in POSITIVE)
         value = values.get(key, least)
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 2**32:
             raise InputError(f"{key}={as_typed(value)}: must be a number of at least {least} and below 2**32")
+    if OmegaConf.select(own, "out") and not values["out"]:
+        raise InputError("out=null: must be a file")
     if values.get("checkpoint") is not None:
         checkpoint_path(values["checkpoint"])
     if "model" in config:
@@ -151,6 +153,9 @@ def check_training(values: dict[str, Any]) -> None:
     for key in ("trainer.max_steps", "trainer.max_epochs"):
         if values[key] not in (None, -1) and values[key] < 1:
             refuse(key, "must be at least 1, or -1 for no end")
+    for key in ("trainer.val_check_interval", "trainer.limit_train_batches"):
+        if values[key] is not None and values[key] <= 0:
+            refuse(key, "must be above 0")
     endless = values["trainer.max_steps"] == -1 and values["trainer.max_epochs"] in (None, -1)
     if endless and "optimizer.scheduler.flat" in values:
         reason = "the learning rates fall until the run's end, so it needs one; or add optimizer/scheduler=constant"

@@ -90,7 +90,7 @@ def test_images_of_another_shape_are_refused() -> None:
 
 
 def test_training_needs_an_image() -> None:
-    with pytest.raises(InputError, match=r"^data\.val_size=60000: must leave at least 64 of 60000"):
+    with pytest.raises(InputError, match=r"^data\.val_size=60000: must leave at least 10 of 60000"):
         make(val_size=60_000).setup()
 
 

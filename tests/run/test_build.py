@@ -7,6 +7,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torchmetrics import Metric
 from torchvision.datasets import MNIST
 
 from gan_lightning.errors import InputError
@@ -37,6 +38,32 @@ class Clipped(GAN):
     def __init__(self, *, clip: float, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.clip = clip
+
+
+class VectorLoss:
+    """A loss that is no scalar."""
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return fake_logits - real_logits
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
+
+
+class LossOfOne(VectorLoss):
+    """A loss that takes too few logits."""
+
+    def discriminator(self, real_logits: Tensor) -> Tensor:  # type: ignore[override]
+        return real_logits.mean()
+
+
+class ImagesOnly(Metric):
+    """A metric that does not know which images are real."""
+
+    def update(self, images: Tensor) -> None: ...
+
+    def compute(self) -> Tensor:
+        return torch.zeros(())
 
 
 class HalfALoss:
@@ -101,13 +128,13 @@ def test_an_algorithm_may_have_arguments_of_its_own() -> None:
         (["model.latent_dim=true"], "model.generator.latent_dim=true: must be a whole number"),
         (["model.generator.widths=16"], "model.generator.widths=16: must be a list"),
         (["model.generator.widths=[a]"], r"model.generator.widths\[0\]=a: must be a whole number"),
-        (["optimizer.generator.lr=fast"], "optimizer.generator: .*"),
-        (["optimizer.generator.lr=null"], "optimizer.generator: .*"),
+        (["optimizer.generator.lr=fast"], "optimizer.generator.lr=fast: must be a number"),
+        (["optimizer.generator.lr=null"], "optimizer.generator.lr=null: must be a number"),
         (["optimizer.betas=0.5"], "optimizer.generator: .*"),
         (["optimizer.betas=[0.5]"], "optimizer.generator: .*"),
         (["callbacks.sample_grid.every_n_steps=x"], "callbacks.sample_grid.every_n_steps=x: must be a whole number"),
         # values that the part itself refuses
-        (["optimizer.generator.lr=-1"], "optimizer.generator: Invalid learning rate: -1"),
+        (["optimizer.generator.lr=-1"], "optimizer.generator.lr=-1: must be a number of at least 0"),
         (["+optimizer.generator.eps=-1"], "optimizer.generator: Invalid epsilon value: -1"),
         (["optimizer.betas=[0.5,2]"], "optimizer.generator: Invalid beta parameter at index 1: 2"),
         (["model.generator.widths=[]"], r"model.generator.widths=\[\]: must be .*at least 1"),
@@ -127,11 +154,15 @@ def test_an_algorithm_may_have_arguments_of_its_own() -> None:
         (["loss._target_=nonsense.X"], "loss._target_=nonsense.X: .*No module named 'nonsense'"),
         (["loss._target_=gan_lightning.losses.X"], "loss._target_=gan_lightning.losses.X: .*'X'"),
         (["loss._target_=builtins.dict"], "loss._target_=builtins.dict: must have methods"),
+        ([f"loss._target_={HERE}.VectorLoss"], "loss.discriminator: must return a scalar"),
+        ([f"loss._target_={HERE}.LossOfOne"], "loss.discriminator: fails on logits .*takes 2 positional arguments"),
+        ([f"+metrics.own._target_={HERE}.ImagesOnly"], "metrics.own._target_=.*: .*update.images, real="),
+        (["latent_scale=inf"], "latent_scale=inf: must be at least 0 and finite"),
         ([f"loss._target_={HERE}.HalfALoss"], "loss._target_=.*HalfALoss: must have methods"),
         (["model.generator._target_=builtins.dict"], "model.generator._target_=builtins.dict: .*nn.Module"),
         (["optimizer.generator=null"], "optimizer.generator=null: must have a class"),
         (["+callbacks.odd._target_=builtins.dict"], "callbacks.odd._target_=builtins.dict: .* Lightning callback"),
-        (["+metrics.odd._target_=builtins.dict"], "metrics.odd._target_=builtins.dict: .* torchmetrics.Metric"),
+        (["+metrics.odd._target_=builtins.dict"], "metrics.odd._target_=builtins.dict: must be a Metric"),
         (["+metrics.odd._target_=nonsense.X"], "metrics.odd._target_=nonsense.X: .*No module named 'nonsense'"),
         (["optimizer.discriminator._target_=torch.optim.SGD"], "optimizer.discriminator.betas=.*no such key"),
         (["optimizer.generator._target_=tests.helpers.lbfgs"], "optimizer.generator._target_: LBFGS .*another"),
@@ -206,7 +237,7 @@ def test_csv_is_written_as_it_is_logged(tmp_path: Path) -> None:
         ("trainer.precision=abc", "trainer.precision=abc: .*bf16-mixed"),
         ("trainer.strategy=nonsense", "trainer.strategy=nonsense: "),
         ("trainer.limit_val_batches=1.5", r"trainer.limit_val_batches=1.5: .*\[0.0, 1.0\]"),
-        ("trainer.val_check_interval=-1", r"trainer.val_check_interval=-1: .*\[0.0, 1.0\]"),
+        ("trainer.val_check_interval=-1", r"trainer.val_check_interval=-1: must be above 0"),
         ("trainer.profiler=x", "trainer.profiler=x: .*simple"),
     ],
 )

@@ -107,6 +107,8 @@ def test_evaluate_has_the_metrics_of_training(run: Path, tmp_path: Path) -> None
         ("train_classifier", "lr=x", "lr=x: must be a number"),
         ("train_classifier", "lr=0", "lr=0.*: must be above 0"),
         ("train_classifier", "weight_decay=-1", "weight_decay=-1.*: must be at least 0"),
+        ("sample", "out=null", "out=null: must be a file"),
+        ("train_classifier", "out=null", "out=null: must be a file"),
         ("export", "data=kmnist", "data=kmnist: no such key"),
         ("sample", "loss=minimax", "loss=minimax: no such key; --help lists all keys"),
         ("export", "device=cuda", "device=cuda: no such key; --help lists all keys"),

@@ -85,6 +85,9 @@ def test_impossible_values(override: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
+        (["trainer.val_check_interval=0"], "trainer.val_check_interval=0: must be above 0"),
+        (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0: must be above 0"),
+        (["optimizer.generator.lr=-1"], "optimizer.generator.lr=-1: must be a number of at least 0"),
         (["data=gaussian"], r"model.image_shape=\[1,28,28\]: .*add model=mlp_1d"),
         (["cuda_graphs=true", "trainer.devices=2"], "cuda_graphs=true: needs trainer.devices=1"),
         (["cuda_graphs=true", "trainer.detect_anomaly=true"], "cuda_graphs=true: .*detect_anomaly=false"),
