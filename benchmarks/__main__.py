@@ -90,7 +90,7 @@ def markdown(row: Row) -> str:
 def training(steps: int, batch_size: int, precision: str, *typed: str) -> MeasureAll:
     """Return a function that measures training by the package, by hand and by a textbook script, in turns."""
     others = {
-        "loop by hand": loops.by_hand(batch_size, precision),
+        "hand-written loop": loops.by_hand(batch_size, precision),
         "matrix products only": loops.limit(batch_size, precision),
         **({"textbook script, fp32": loops.textbook(batch_size)} if batch_size == 64 else {}),
     }
@@ -363,7 +363,7 @@ def main() -> None:
     if bf16:
         rows += compare("batch 256, precision", precisions, base="32-true", rounds=rounds)
     parts = parts_of_the_step(steps // 4, bf16)
-    rows += compare("loop by hand, one thing changed", parts, base="all", rounds=rounds)
+    rows += compare("hand-written loop, one thing changed", parts, base="all", rounds=rounds)
     rows += compare("data path", data_path(700), base="torchvision, PIL, DataLoader", rounds=rounds)
     rows += compare("sampling", sampling(), base="matrix products only", rounds=rounds)
     rows += compare("Parzen window", parzen(), base="matrix product only", rounds=rounds)

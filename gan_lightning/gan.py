@@ -107,7 +107,7 @@ class GAN(LightningModule):
         self.register_buffer("fixed_latents", fixed_latents)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return images (N, C, H, W) in [-1, 1] generated from noise (N, latent_dim), by G's EMA if there is one."""
+        """Return images (N, C, H, W) in [-1, 1] generated from ``latent_scale * z``, by G's EMA if there is one."""
         return (self.ema or self.generator)(self.latent_scale * z, labels)
 
     # Algorithm 1. update_* changes a network; backward_* adds the gradient of one minibatch.
@@ -138,7 +138,7 @@ class GAN(LightningModule):
     def update_discriminator(self, real: Tensor, labels: Tensor) -> tuple[Outputs, Tensor]:
         """Ascend the stochastic gradient of 1/m Σ [log D(x) + log(1 - D(G(z)))] with respect to D's parameters.
 
-        The loss may be another one.
+        ``loss`` may replace this objective.
 
         Returns:
             As :meth:`backward_discriminator`, of the last of the ``accumulate_grad_batches`` minibatches.
@@ -149,7 +149,7 @@ class GAN(LightningModule):
         return results[-1]
 
     def backward_discriminator(self, real: Tensor, labels: Tensor) -> tuple[Outputs, Tensor]:
-        """Add the gradient of D's loss; return it with the logits, and the generated images, attached to G's graph."""
+        """Add the gradient of D's loss and penalty; return loss and logits, and the images, attached to G's graph."""
         fake = self.fake_images(labels)
         logits = self.discriminator(torch.cat([real, fake.detach()]), labels.repeat(2))  # one pass for both
         real_logits, fake_logits = logits.chunk(2)

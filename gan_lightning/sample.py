@@ -13,9 +13,11 @@ def main(config: DictConfig) -> None:
     """Write samples, samples beside their nearest training images (Figure 2), or interpolations in z (Figure 3)."""
     out = Path(config.out)
     if out.suffix not in ("", ".png", ".npz"):
-        raise InputError(f"out={out}: must end in .png (a grid) or .npz (an array), or have no ending (a folder)")
+        raise InputError(
+            f"out={out}: must end in .png (a grid) or .npz (an array), or have no file extension (a folder)"
+        )
     if out.suffix == "" and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise InputError(f"out={out}: exists; without an ending it must be a new or empty folder")
+        raise InputError(f"out={out}: exists; without a file extension it must be a new or empty folder")
     if config.show != "samples" and out.suffix != ".png":
         raise InputError(f"out={out}: show={config.show} makes one picture, so out must end in .png")
 

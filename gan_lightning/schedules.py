@@ -86,7 +86,7 @@ def _decay(schedule: type[LinearSchedule], optimizer: Optimizer, steps: float, f
     if not 0 <= flat <= 1:
         raise ValueError(f"flat={flat}: must be between 0 and 1")
     if not isfinite(steps):
-        raise ValueError("the learning rates fall until the run's end, so it needs one: set trainer.max_steps")
+        raise ValueError("the learning rates decay until the end of the run: set trainer.max_steps")
     return _scheduler(optimizer, schedule(start=1.0, end=0.0, first=flat * steps, last=steps))
 
 

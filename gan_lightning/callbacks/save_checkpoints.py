@@ -26,7 +26,8 @@ class SaveCheckpoints(ModelCheckpoint):
 
     The newest is saved after each validation, at the end, and when SIGINT (Ctrl-C) or SIGTERM asks the run to stop. The
     run then finishes its current step, so that a resumed run gives the same results bit for bit; on several devices it
-    continues to the next log step, where they agree to stop. A second Ctrl-C stops at once.
+    continues to the next log step, where they agree to stop. A Ctrl-C more than a second after the first signal stops
+    immediately.
 
     Attributes:
         stopped_by: The signal that stopped the run after its checkpoint was saved, else None.
@@ -69,7 +70,7 @@ class SaveCheckpoints(ModelCheckpoint):
 
     def request_stop(self, signum: int, frame: Any) -> None:
         """Remember the signal for the end of the step; a SIGINT more than a second after another signal stops now."""
-        now = time.monotonic()
+        now = time.monotonic()  # within a second, it may be the same Ctrl-C: launchers pass it on to their children
         if self.received and signum == signal.SIGINT and now - self.received_at > 1:
             raise KeyboardInterrupt
         self.received, self.received_at = signum, now

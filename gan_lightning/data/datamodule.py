@@ -164,8 +164,8 @@ class ImageDataModule(LightningDataModule):
         if len(sampler) == 0:
             size, minibatches = len(self.train), self.minibatches_per_step * sampler.world_size
             raise InputError(
-                f"data.batch_size={self.batch_size}: a step takes {self.batch_size * minibatches} images in all, "
-                f"and data.val_size={self.val_size} leaves {size} of {size + self.val_size}; at least one is too large"
+                f"data.batch_size={self.batch_size}: a step needs {self.batch_size * minibatches} images, but "
+                f"data.val_size={self.val_size} leaves only {size} of {size + self.val_size}; reduce either"
             )
         workers = 0 if self.in_memory else self.num_workers
         return DataLoader(

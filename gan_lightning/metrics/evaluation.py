@@ -195,7 +195,9 @@ def choose_monitor(
         last = {name.rpartition("/")[2]: name for name in measured}
         close = difflib.get_close_matches(monitor.rpartition("/")[2], last, n=1)
         hint = "".join(f"; did you mean {last[name]}?" for name in close)
-        raise InputError(f"monitor={monitor}: not measured at validations; measured are {', '.join(measured)}{hint}")
+        raise InputError(
+            f"monitor={monitor}: not computed during validation; available are {', '.join(measured)}{hint}"
+        )
     if mode is None and measured.get(monitor) is None:
         raise InputError(f"monitor={monitor}: it is not known whether higher is better; set monitor_mode to min or max")
     return monitor, mode or ("max" if measured[monitor] else "min")

@@ -28,7 +28,7 @@ class Checkpoint:
             build the classes that its config names, so use only files that you trust.
 
     Raises:
-        InputError: If there is no such file, or it was not written by this version of the package.
+        InputError: If there is no such file, or it is not a checkpoint of this package in the current format.
     """
 
     def __init__(self, path: Path | str) -> None:

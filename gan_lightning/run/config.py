@@ -137,7 +137,7 @@ def config_flags() -> list[str]:
 
 
 def argument(key: str, value: Any) -> str:
-    """Return ``key=value`` as it is overrides in a shell, with Hydra's and the shell's quotes where they are needed."""
+    """Return ``key=value`` as an override for the command line, quoted for Hydra and for the shell where necessary."""
     simple = re.fullmatch(r"[\w./-]+", str(value), re.ASCII)
     return f"{key}={value}" if simple else shlex.quote(f"{key}={quoted(value)}")
 

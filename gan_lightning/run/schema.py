@@ -87,7 +87,7 @@ RENAMED = {  # former keys, and words of other projects
 
 
 def validate(name: str, config: DictConfig) -> DictConfig:
-    """Return ``conf/<name>.yaml``, composed, with its types checked; InputError on the first value that cannot be."""
+    """Return the composed config with values of the schema's types; InputError for the first invalid value."""
     for key, value in flatten(OmegaConf.to_container(config)):
         if value == MISSING:
             raise InputError(f"{key}={MISSING}: a value is required, as in {key}=VALUE")
@@ -152,23 +152,23 @@ def check_training(values: dict[str, Any]) -> None:
 
     for key in ("trainer.max_steps", "trainer.max_epochs"):
         if values[key] not in (None, -1) and values[key] < 1:
-            refuse(key, "must be at least 1, or -1 for no end")
+            refuse(key, "must be at least 1, or -1 for no limit")
     for key in ("trainer.val_check_interval", "trainer.limit_train_batches"):
         if values[key] is not None and values[key] <= 0:
             refuse(key, "must be above 0")
     endless = values["trainer.max_steps"] == -1 and values["trainer.max_epochs"] in (None, -1)
     if endless and "optimizer.scheduler.flat" in values:
-        reason = "the learning rates fall until the run's end, so it needs one; or add optimizer/scheduler=constant"
+        reason = "the learning rates decay until the run ends; set its length, or add optimizer/scheduler=constant"
         refuse("trainer.max_steps", reason)
     for key, allowed, reason in (
         ("num_sanity_val_steps", 0, "a validation before training would be logged as part of the run"),
-        ("use_distributed_sampler", False, "the data module gives each rank its part"),
+        ("use_distributed_sampler", False, "the data module shards the data across ranks"),
         ("overfit_batches", 0, "batches are sampled; for fewer training images increase data.val_size"),
     ):
         if values[f"trainer.{key}"] != allowed:
             refuse(f"trainer.{key}", f"must be {as_typed(allowed)}: {reason}")
     if re.search("spawn|fork|notebook", values["trainer.strategy"]):
-        refuse("trainer.strategy", "trains in processes whose results do not come back; use ddp")
+        refuse("trainer.strategy", "the trained weights would stay in the spawned processes; use ddp")
     if str(values["trainer.precision"]) in ("16-mixed", "16") and values["trainer.gradient_clip_val"]:
         refuse("trainer.gradient_clip_val", "16-mixed scales the gradients that it would clip; use bf16-mixed")
     shape = [values.get(f"model.image_shape[{i}]") for i in range(3)]
@@ -191,7 +191,7 @@ def check_parts(config: DictConfig) -> None:
         group = key.replace(".", "/")
         if choices := choices_of(group):
             choice = f"{group}={node}" if node in choices else f"{group}=CHOICE with one of {', '.join(choices)}"
-            raise InputError(f"{key}={node}: a part is chosen with a slash: type {choice}")
+            raise InputError(f"{key}={node}: to choose from a config group, use a slash: {choice}")
         raise InputError(f"{key}={as_typed(node)}: must have a class, as in +{key}._target_=MODULE.CLASS")
 
 
@@ -202,7 +202,7 @@ def refuse_unused(config: DictConfig) -> None:
         for name, node in (config.get(group) or {}).items():
             of_parts = any(OmegaConf.is_dict(part) and name in part for part in config[group].values())
             if not (node is None or OmegaConf.is_dict(node) or of_parts or f"{group}.{name}}}" in used):
-                own = f"a part's own arguments belong to it, as in +{group}.generator.{name}=VALUE"
+                own = f"to pass it to one part, type +{group}.generator.{name}=VALUE"
                 raise InputError(f"{group}.{name}={as_typed(node)}: nothing uses this key; {own}")
 
 

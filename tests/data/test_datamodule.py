@@ -98,7 +98,7 @@ def test_a_step_larger_than_the_data_is_refused() -> None:
     data = make(dataset=fake_data, batch_size=9, val_size=10, minibatches_per_step=2)
     data.setup()
     with pytest.raises(
-        InputError, match=r"^data.batch_size=9: a step takes 18 images .* data.val_size=10 leaves 10 of 20"
+        InputError, match=r"^data.batch_size=9: a step needs 18 images, .* data.val_size=10 leaves only 10 of 20"
     ):
         data.train_dataloader()
 

@@ -41,7 +41,7 @@ def validate(*typed: str) -> None:
         ("matmul_precision=low", "must be one of highest, high, medium"),
         ("omp_wait_policy=x", "must be one of auto, active, passive"),
         ("trainer.max_steps=0", "must be at least 1, or -1"),
-        ("trainer.max_steps=-1", "the learning rates fall .*optimizer/scheduler=constant"),
+        ("trainer.max_steps=-1", "the learning rates decay .*optimizer/scheduler=constant"),
         ("trainer.max_epochs=0", "must be at least 1, or -1"),
         ("trainer.max_epochs=many", "must be a whole number"),
         ("trainer.max_epochs=1.5", "must be a whole number"),
@@ -92,7 +92,7 @@ def test_impossible_values(override: str, line: str) -> None:
         (["cuda_graphs=true", "trainer.devices=2"], "cuda_graphs=true: needs trainer.devices=1"),
         (["cuda_graphs=true", "trainer.detect_anomaly=true"], "cuda_graphs=true: .*detect_anomaly=false"),
         (["trainer.precision=16-mixed", "trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1.0: .*16-mixed"),
-        (["trainer.max_steps=-1", "trainer.max_epochs=-1"], "trainer.max_steps=-1: the learning rates fall"),
+        (["trainer.max_steps=-1", "trainer.max_epochs=-1"], "trainer.max_steps=-1: the learning rates decay"),
     ],
 )
 def test_values_that_exclude_each_other(typed: list[str], line: str) -> None:
@@ -284,15 +284,15 @@ def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
-        (["monitor=recal"], r"monitor=recal: .*measured are parzen_ll, .*did you mean recall\?"),
+        (["monitor=recal"], r"monitor=recal: .*available are parzen_ll, .*did you mean recall\?"),
         (["monitor=metrics/fid"], r"monitor=metrics/fid: .*did you mean fid\?"),
         (["monitor=accuracy"], r"monitor=accuracy: .*did you mean validation/accuracy\?"),
-        (["monitor=kid"], "monitor=kid: not measured at validations"),
+        (["monitor=kid"], "monitor=kid: not computed during validation"),
         (["monitor=parzen_sigma"], "monitor=parzen_sigma: .*set monitor_mode to min or max"),
         (["monitor=validation/logit_real"], "monitor=validation/logit_real: .*set monitor_mode to min or max"),
         (["monitor=mine", "+callbacks.mine._target_=mine.Callback"], "monitor=mine: .*set monitor_mode to min or max"),
-        (["monitor=fid", "data=kmnist"], "monitor=fid: not measured at validations"),
-        (["monitor=fid", "callbacks.validation_metrics=null"], "monitor=fid: not measured at validations"),
+        (["monitor=fid", "data=kmnist"], "monitor=fid: not computed during validation"),
+        (["monitor=fid", "callbacks.validation_metrics=null"], "monitor=fid: not computed during validation"),
     ],
 )
 def test_what_cannot_be_monitored(typed: list[str], line: str) -> None:
