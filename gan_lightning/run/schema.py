@@ -191,7 +191,7 @@ def check_parts(config: DictConfig) -> None:
         group = key.replace(".", "/")
         if choices := choices_of(group):
             choice = f"{group}={node}" if node in choices else f"{group}=CHOICE with one of {', '.join(choices)}"
-            raise InputError(f"{key}={node}: to choose from a config group, use a slash: {choice}")
+            raise InputError(f"{key}={node}: to choose from a config group, use a slash: type {choice}")
         raise InputError(f"{key}={as_typed(node)}: must have a class, as in +{key}._target_=MODULE.CLASS")
 
 

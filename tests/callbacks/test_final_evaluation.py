@@ -27,7 +27,11 @@ def test_arguments() -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "num_images", "words"),
-    [(MNIST, REFERENCE_IMAGES, "10,000 samples."), (MNIST, 200, "references have 10,000"), (KMNIST, 200, "200 samp")],
+    [
+        (MNIST, REFERENCE_IMAGES, "10,000 samples."),
+        (MNIST, 200, "Reference columns: 10,000"),
+        (KMNIST, 200, "200 samp"),
+    ],
 )
 def test_references_are_for_mnist(monkeypatch: pytest.MonkeyPatch, dataset: type, num_images: int, words: str) -> None:
     def evaluate(*_: object, on_progress: object, **__: object) -> dict[str, dict[str, float]]:

@@ -49,7 +49,7 @@ def validate(*typed: str) -> None:
         ("trainer.limit_val_batches=x", "must be a number"),
         ("trainer.gradient_clip_val=x", "must be a number"),
         ("trainer.num_sanity_val_steps=2", "must be 0: .*validation"),
-        ("trainer.use_distributed_sampler=true", "must be false: .*each rank"),
+        ("trainer.use_distributed_sampler=true", "must be false: .*shards the data"),
         ("trainer.overfit_batches=1", "must be 0: .*data.val_size"),
         ("trainer.strategy=ddp_spawn", "process.*use ddp"),
         ("trainer.strategy=ddp_notebook", "process.*use ddp"),
