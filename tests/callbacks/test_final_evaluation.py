@@ -45,7 +45,7 @@ def test_references_are_for_mnist(monkeypatch: pytest.MonkeyPatch, dataset: type
     head = table.splitlines()[0]
     assert all((word in head) == (dataset is MNIST) for word in ("article", "paper", "real images"))
     assert words in " ".join(table.split())
-    assert ("references" in table) == (dataset is MNIST and num_images != REFERENCE_IMAGES)
+    assert ("Reference columns" in table) == (dataset is MNIST and num_images != REFERENCE_IMAGES)
 
 
 def test_a_run_that_has_diverged_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
