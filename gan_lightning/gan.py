@@ -164,9 +164,8 @@ class GAN(LightningModule):
         if self.penalty is None or not self.penalty_is_due():
             return 0.0
 
-        def discriminator(
-            images: Tensor,
-        ) -> Tensor:  # .forward is not compiled: torch.compile has no second derivatives
+        def discriminator(images: Tensor) -> Tensor:
+            # .forward is not compiled: torch.compile has no second derivatives
             return self.discriminator.forward(images, labels.repeat(len(images) // len(labels)))
 
         return self.penalty(discriminator, real, fake)

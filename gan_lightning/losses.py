@@ -8,9 +8,6 @@ the logits of real images as its second argument, and ``gives_probabilities`` if
 probability that the image is real.
 """
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -56,23 +53,3 @@ class Relativistic:
     def generator(self, fake_logits: Tensor, real_logits: Tensor) -> Tensor:
         """Return the mean of -log sigmoid(D(G(z)) - D(x)) over pairs of logits (N, 1), where D(·) is the logit."""
         return softplus(real_logits - fake_logits).mean()
-
-
-def check_loss(discriminator: Callable[..., Tensor], generator: Callable[..., Tensor]) -> None:
-    """Compute both networks' losses of two images.
-
-    Args:
-        discriminator: D's loss, of the logits (N, 1) of real and of generated images.
-        generator: G's loss, of the logits (N, 1) of generated and of real images.
-
-    Raises:
-        ValueError: If a loss does not take the logits, or is not a scalar that depends on them.
-    """
-    for name, function in (("discriminator", discriminator), ("generator", generator)):
-        logits = torch.zeros(2, 1, requires_grad=True)
-        try:
-            loss = function(logits, logits)
-        except Exception as error:  # of any class
-            raise ValueError(f"loss.{name}: fails on logits [2, 1]: {' '.join(str(error).split())[:500]}") from error
-        if not (isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad):
-            raise ValueError(f"loss.{name}: must return a scalar with a gradient, of logits [2, 1]")

@@ -17,7 +17,7 @@ MODULES = {
 }
 LAYERS = (
     {"losses", "penalties", "priors", "networks", "ema", "schedules", "seeding", "errors"},
-    {"gan", "simultaneous", "data", "perf"},
+    {"gan", "simultaneous", "checks", "data", "perf"},
     {"sampling", "visualize", "metrics"},
     {"callbacks"},
     {"run"},

@@ -47,7 +47,7 @@ class Figure1(Callback):
 
     @rank_zero_only
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Take a snapshot at the given steps."""
+        """Compute and keep a snapshot at the given steps."""
         if trainer.global_step in self.at:
             self.snapshots.append({"step": trainer.global_step} | snapshot(pl_module))
 

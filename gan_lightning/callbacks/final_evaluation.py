@@ -62,9 +62,10 @@ class FinalEvaluation(Callback):
                 pl_module, trainer.datamodule, self.metrics, num_images=self.num_images, seed=self.seed
             )
             log.info("\n%s\n", table)
-        steps, images_seen = trainer.global_step, trainer.global_step * images_per_step(trainer)
+        images_seen = trainer.global_step * images_per_step(trainer)
         seconds = timer.time_elapsed("train") if timer else math.nan
-        log.info("%d steps, %s images, %.0f s of training, including validation", steps, f"{images_seen:,}", seconds)
+        steps, images = trainer.global_step, f"{images_seen:,}"
+        log.info("%d steps, %s images, %.0f s of training, including validation", steps, images, seconds)
         values |= {"images_seen": images_seen, "train_seconds": seconds, "seed": self.seed}
         values["images_per_second"] = images_seen / seconds if seconds else math.nan
         save_metrics(values, Path(trainer.default_root_dir) / "metrics.json")

@@ -14,11 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torchmetrics import Metric
 
+from gan_lightning.checks import check_gan
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
-from gan_lightning.losses import check_loss
-from gan_lightning.networks import check_networks
 from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict
 from gan_lightning.run.schema import check_types, schema
 
@@ -120,20 +119,7 @@ def gan(config: DictConfig) -> GAN:
         seed=config.seed,
         **{name: config.trainer[name] for name in GAN_TRAINER_KEYS},
     )
-    shape, batch_size = config.model.get("image_shape"), config.data.get("batch_size")
-    try:
-        check_networks(built.generator, built.discriminator, built.prior, image_shape=shape, batch_size=batch_size)
-        check_loss(built.loss.discriminator, built.generator_loss)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    if built.scheduler:  # on one number, to find wrong arguments before any data is read
-        built.scheduler(torch.optim.SGD([torch.zeros(1)], lr=1.0), 1)
-    for name in NETWORKS:
-        optimizer = getattr(built, f"{name}_optimizer")
-        closure = inspect.signature(optimizer.step).parameters.get("closure")
-        if closure and closure.default is closure.empty:
-            kind = type(optimizer).__name__
-            raise InputError(f"optimizer.{name}._target_: {kind} evaluates losses within a step; use another optimizer")
+    check_gan(built, image_shape=config.model.get("image_shape"), batch_size=config.data.get("batch_size"))
     return built
 
 

@@ -108,7 +108,7 @@ def message_for(error: Exception) -> str:
         return f"{group}={choice}: no such choice; allowed: {', '.join(error.options)}"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         key = str(cause.full_key)
-        typed = next((a for a in sys.argv[1:] if re.match(rf"{re.escape(key)}[.=]", a)), key)
+        typed = argument_of(key)
         root = cause.parent_node._get_root()
         resumed = "k" in root and any(a.startswith("checkpoint=") for a in sys.argv[1:])
         hint = f"; if the checkpoint's run has this key, type +{typed}" if resumed else ""
@@ -117,8 +117,7 @@ def message_for(error: Exception) -> str:
         quotes = "with quotes around a value with characters other than letters, digits and ._/-: \"key='value'\""
         return f"{error.override}: not an override; write key=value or group=choice, {quotes}"
     if absent := re.match(r"Could not override '([^']*)'", str(error)):  # a group that this command does not have
-        typed = next((a for a in sys.argv[1:] if a.startswith(f"{absent[1]}=")), absent[1])
-        return f"{typed}: no such key; --help lists all keys"
+        return f"{argument_of(absent[1])}: no such key; --help lists all keys"
     if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
         return f"{several[1]}: several values; add -m to sweep over them"
     if str(error).startswith("Config group override must"):  # raised without the group's name
@@ -126,3 +125,8 @@ def message_for(error: Exception) -> str:
             if (choices := choices_of(group)) and choice not in choices:
                 return f"{group}={choice}: no such choice; allowed: {', '.join(choices)}"
     return " ".join(str(error).split())
+
+
+def argument_of(key: str) -> str:
+    """Return the command's argument that sets a key, or the key if none does."""
+    return next((a for a in sys.argv[1:] if re.match(rf"{re.escape(key)}[.=]", a)), key)

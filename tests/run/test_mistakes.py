@@ -16,6 +16,14 @@ from gan_lightning.run import config, schema
 from tests.helpers import ROOT, SMALL, call, command
 
 
+def assert_refused(done: subprocess.CompletedProcess[str], line: str, folder: Path) -> None:
+    """Check that a command ended with one line, beginning as the pattern says, and wrote no files."""
+    assert done.returncode == 1
+    assert re.fullmatch(f"{line}.*\n", done.stderr), done.stderr
+    assert not done.stdout
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
 def validate(*typed: str) -> None:
     schema.validate("train", config.compose("train", list(typed)))
 
@@ -176,11 +184,7 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
 )
 def test_a_mistake_is_reported_in_one_line_and_writes_no_files(argument: str, line: str, tmp_path: Path) -> None:
     done = command("train", argument, cwd=tmp_path)
-    assert done.returncode == 1
-    assert re.match(line, done.stderr), done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not done.stdout
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert_refused(done, line, tmp_path)
 
 
 PROGRAM = """
@@ -197,10 +201,7 @@ main()
 )
 def test_a_mistake_is_reported_without_torch(argument: str, tmp_path: Path) -> None:
     done = call("-c", PROGRAM, argument, cwd=tmp_path)
-    assert done.returncode == 1
-    assert re.match(rf"{argument}: .*\n$", done.stderr), done.stderr
-    assert not done.stdout
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert_refused(done, f"{argument}: ", tmp_path)
 
 
 def test_help_lists_the_groups_without_torch(tmp_path: Path) -> None:
@@ -222,10 +223,7 @@ def test_help_lists_the_groups_without_torch(tmp_path: Path) -> None:
 )
 def test_mistakes_found_after_importing_torch_write_no_files(argument: str, line: str, tmp_path: Path) -> None:
     done = command("train", argument, cwd=tmp_path)
-    assert done.returncode == 1
-    assert re.fullmatch(f"{line}.*\n", done.stderr), done.stderr
-    assert not done.stdout
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert_refused(done, line, tmp_path)
 
 
 def test_a_traceback_on_request(tmp_path: Path) -> None:
