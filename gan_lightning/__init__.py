@@ -1,5 +1,6 @@
 """Generative Adversarial Nets (Goodfellow et al., 2014), trained with PyTorch Lightning."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,18 +10,19 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 
-def load(path: Path | str) -> "GAN":
+def load(path: Path | str, *, trust: Iterable[str] = ()) -> "GAN":
     """Return the GAN stored in a checkpoint, with its trained weights, on the CPU and in evaluation mode.
 
-    No other file is needed. Loading builds the classes that the checkpoint names: load only files that you trust.
+    No other file is needed, and no code in the file is run.
 
     Args:
         path: A checkpoint file, or a run's folder, which stands for its ``checkpoints/last.ckpt``.
+        trust: Names of your own modules or classes that the checkpoint may use, such as ``["mypackage"]``.
 
     Raises:
-        InputError: If there is no such file, it is not a checkpoint of this package in the current format, or its
-            weights do not fit the networks of its config.
+        InputError: If there is no such file, it is not an intact checkpoint of this package, it names a class that it
+            may not use, or its weights do not fit the networks of its config.
     """
     from gan_lightning.run.checkpoint import Checkpoint  # torch is imported only when it is needed
 
-    return Checkpoint(path).gan()
+    return Checkpoint(path, trust).gan()

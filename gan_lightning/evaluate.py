@@ -17,8 +17,9 @@ def main(config: DictConfig) -> None:
     from gan_lightning.callbacks.final_evaluation import evaluate_with_progress, save_metrics
     from gan_lightning.run import build
     from gan_lightning.run.checkpoint import Checkpoint
+    from gan_lightning.run.trust import names_of
 
-    checkpoint = Checkpoint(config.checkpoint)
+    checkpoint = Checkpoint(config.checkpoint, names_of(config.trust))
     config.features = config.features or checkpoint.config["features"]
     metrics, gan = build.metrics(config), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)

@@ -25,8 +25,9 @@ def main(config: DictConfig) -> None:
     import torch
 
     from gan_lightning.run.checkpoint import Checkpoint
+    from gan_lightning.run.trust import names_of
 
-    gan = Checkpoint(config.checkpoint).gan()
+    gan = Checkpoint(config.checkpoint, names_of(config.trust)).gan()
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # the exporter logs every pass over the graph
     torch.onnx.export(

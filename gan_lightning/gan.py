@@ -265,9 +265,11 @@ class GAN(LightningModule):
         }
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Path | str, map_location: Any = None) -> "GAN":  # type: ignore[override]
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Path | str, map_location: Any = None, *, trust: Iterable[str] = ()
+    ) -> "GAN":
         """Return the GAN stored in a checkpoint, with its trained weights; see :func:`gan_lightning.load`."""
-        gan = gan_lightning.load(checkpoint_path)
+        gan = gan_lightning.load(checkpoint_path, trust=trust)
         return gan if map_location is None else gan.to(map_location)
 
 

@@ -27,8 +27,9 @@ def main(config: DictConfig) -> None:
     from gan_lightning.data.images import to_pixels
     from gan_lightning.run import build
     from gan_lightning.run.checkpoint import Checkpoint
+    from gan_lightning.run.trust import names_of
 
-    checkpoint = Checkpoint(config.checkpoint)
+    checkpoint = Checkpoint(config.checkpoint, names_of(config.trust))
     gan = checkpoint.gan().to(build.device(config.device))
     batches = (to_pixels(images).cpu() for images in sampling.sample(gan, config.num_images, seed=config.seed))
     out.absolute().parent.mkdir(parents=True, exist_ok=True)

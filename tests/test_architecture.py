@@ -17,7 +17,7 @@ MODULES = {
 }
 LAYERS = (
     {"losses", "penalties", "priors", "networks", "ema", "schedules", "seeding", "errors"},
-    {"gan", "simultaneous", "checks", "data", "perf"},
+    {"gan", "simultaneous", "checks", "checkpoint_file", "data", "perf"},
     {"sampling", "visualize", "metrics"},
     {"callbacks"},
     {"run"},
@@ -120,4 +120,8 @@ def test_mistakes_are_reported_before_torch_is_imported(name: str) -> None:
 def test_the_package_itself_is_imported_without_torch() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     found = [n for n in statements(tree, at_import=True) if isinstance(n, ast.Import | ast.ImportFrom)]
-    assert {ast.unparse(n) for n in found} <= {"from pathlib import Path", "from typing import TYPE_CHECKING"}
+    assert {ast.unparse(n) for n in found} <= {
+        "from collections.abc import Iterable",
+        "from pathlib import Path",
+        "from typing import TYPE_CHECKING",
+    }

@@ -1,33 +1,32 @@
 """Checkpoints: the best one, the newest one, and the one of an interrupted run."""
 
 import logging
-import os
-import re
+import math
 import signal
 import threading
 import time
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 
-from gan_lightning.errors import InputError
+from gan_lightning.callbacks.stop_on_nan import weights_are_finite
 from gan_lightning.gan import GAN
 
 log = logging.getLogger(__name__)
 
+FIRST_SAVE = 30.0  # seconds of training before the first periodic checkpoint, if the interval is longer
 
-class SaveCheckpoints(ModelCheckpoint):
+
+class SaveCheckpoints(Checkpoint):
     """Save the best checkpoint by a monitored metric and, as ``last.ckpt``, the newest one.
 
-    The newest is saved after each validation, at the end, and when SIGINT (Ctrl-C) or SIGTERM asks the run to stop. The
-    run then finishes its current step, so that a resumed run gives the same results bit for bit; on several devices it
-    continues to the next log step, where they agree to stop. A Ctrl-C more than a second after the first signal stops
-    immediately.
+    The newest is saved after each validation, at the end, every ``interval`` seconds, and when SIGINT (Ctrl-C) or
+    SIGTERM asks the run to stop. The run then finishes its current step, so that a resumed run gives the same results
+    bit for bit; on several devices it continues to the next log step, where they agree to stop. A second signal, more
+    than a second after the first, stops immediately. Weights that are not finite are never saved.
 
     Attributes:
         stopped_by: The signal that stopped the run after its checkpoint was saved, else None.
@@ -35,60 +34,64 @@ class SaveCheckpoints(ModelCheckpoint):
     Args:
         monitor: The metric that determines the best checkpoint; if it is not measured, only the newest is kept.
         mode: "max" if a larger value is better, else "min".
+        interval: Seconds of training after which the newest checkpoint is saved again; the first time after half a
+            minute. On several devices it waits for the next log step. None: not by time.
 
     Raises:
-        ValueError: If the mode is neither.
+        ValueError: If an argument is out of range.
     """
 
-    def __init__(self, *, monitor: str, mode: str) -> None:
+    def __init__(self, *, monitor: str, mode: str, interval: float | None = None) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f"mode={mode}: must be min or max")
-        super().__init__(
-            filename="best-{step}",
-            auto_insert_metric_name=False,
-            monitor=monitor,
-            mode=mode,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        )
-        self.received, self.received_at = 0, 0.0
+        if interval is not None and not interval > 0:
+            raise ValueError(f"interval={interval}: must be above 0, or null")
+        self.monitor, self.sign, self.interval = monitor, (1 if mode == "max" else -1), interval
+        self.best: dict[str, Any] = {"file": None, "value": None}
+        self.received, self.received_at, self.next_save = 0, 0.0, math.inf
         self.stopped_by: signal.Signals | None = None
         self.missed = False
 
-    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
-        """Use the run's folder."""
-        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
-        super().setup(trainer, pl_module, stage)
+    def state_dict(self) -> dict[str, Any]:
+        """Return the name of the best checkpoint's file, without its folder, and its metric."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self.best = dict(state_dict["best"])
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Handle both signals; Lightning restores the previous handlers when it is done."""
-        super().on_train_start(trainer, pl_module)
+        best = self.best["file"]
+        if best and not (folder(trainer) / Path(best).name).is_file():  # resumed elsewhere, without it
+            self.best = {"file": None, "value": None}
         self.received, self.stopped_by = 0, None
+        if self.interval is not None:
+            self.next_save = time.monotonic() + min(self.interval, FIRST_SAVE)
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, self.request_stop)
 
     def request_stop(self, signum: int, frame: Any) -> None:
-        """Remember the signal for the end of the step; a SIGINT more than a second after another signal stops now."""
+        """Remember the signal for the end of the step; a signal more than a second after another one stops now."""
         now = time.monotonic()  # within a second, it may be the same Ctrl-C: launchers pass it on to their children
-        if self.received and signum == signal.SIGINT and now - self.received_at > 1:
+        if self.received and now - self.received_at > 1:
             raise KeyboardInterrupt
         self.received, self.received_at = signum, now
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stop if requested, unless a validation comes first."""
+        """Save if it is time, and stop if requested, unless a validation comes first."""
         if not validation_is_due(trainer, batch_idx):
-            self.stop_if_requested(trainer)
+            self.save_or_stop(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Save the best and the newest checkpoint; then stop if requested."""
         if trainer.sanity_checking:
             return
-        if self.monitor in trainer.callback_metrics:
-            super().on_validation_end(trainer, pl_module)
+        self.save_if_best(trainer)
         self.warn_if_missed(trainer)
         self.save_newest(trainer)
-        self.stop_if_requested(trainer)
+        self.save_or_stop(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Save the newest checkpoint; signals that come later stop at once."""
@@ -98,9 +101,50 @@ class SaveCheckpoints(ModelCheckpoint):
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
+    def save_if_best(self, trainer: Trainer) -> None:
+        """Write ``best-STEP.ckpt``, and remove any other, if the metric is better than before; call it on every rank.
+
+        Another one can also be of a later step, if the run was resumed from an earlier checkpoint.
+        """
+        value, best = trainer.callback_metrics.get(self.monitor), self.best["value"]
+        if value is None or not torch.isfinite(value) or not weights_are_finite(trainer.lightning_module):
+            return
+        if best is None or self.sign * float(value) > self.sign * best:
+            self.best = {"file": f"best-{trainer.global_step}.ckpt", "value": float(value)}
+            trainer.save_checkpoint(folder(trainer) / self.best["file"])
+            if trainer.is_global_zero:
+                for other in folder(trainer).glob("best-*.ckpt"):
+                    if other.name != self.best["file"]:
+                        other.unlink()
+
+    def save_newest(self, trainer: Trainer) -> None:
+        """Write ``last.ckpt``; must be called on every rank."""
+        if weights_are_finite(trainer.lightning_module):
+            trainer.save_checkpoint(folder(trainer) / "last.ckpt")
+        if self.interval is not None:
+            self.next_save = time.monotonic() + self.interval
+
+    def save_or_stop(self, trainer: Trainer) -> None:
+        """Save if it is time, or if a signal has been received; then raise KeyboardInterrupt, on all ranks in one step.
+
+        KeyboardInterrupt is how Lightning ends a run early: it calls ``on_exception``, tears down and exits.
+        """
+        if trainer.global_step == trainer.max_steps:
+            return  # the run ends here anyway
+        signum, is_time = self.received, time.monotonic() >= self.next_save
+        if trainer.world_size > 1:
+            if trainer.global_step % trainer.log_every_n_steps:
+                return  # agreeing in every step would make every step wait
+            signum, is_time = int(agree(trainer, signum)), bool(agree(trainer, is_time))
+        if signum or is_time:
+            self.save_newest(trainer)
+        if signum:
+            self.stopped_by = signal.Signals(signum)
+            raise KeyboardInterrupt
+
     def warn_if_missed(self, trainer: Trainer) -> None:
         """Warn, once, if the monitored metric is not measured."""
-        measured = self.monitor in trainer.callback_metrics or self.best_model_path
+        measured = self.monitor in trainer.callback_metrics or self.best["file"]
         if trainer.is_global_zero and not (measured or self.missed):
             self.missed = True
             if allowed := ", ".join(sorted(trainer.callback_metrics)):
@@ -109,27 +153,16 @@ class SaveCheckpoints(ModelCheckpoint):
                 reason = "the run has no validation (trainer.val_check_interval, trainer.limit_val_batches)"
             log.warning("No best checkpoint is saved: %s", reason)
 
-    def save_newest(self, trainer: Trainer) -> None:
-        """Write ``last.ckpt``; must be called on every rank."""
-        trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
 
-    def stop_if_requested(self, trainer: Trainer) -> None:
-        """Save and raise KeyboardInterrupt if a signal has been received, on all ranks in the same step.
+def folder(trainer: Trainer) -> Path:
+    """Return the folder of a run's checkpoints."""
+    return Path(trainer.default_root_dir) / "checkpoints"
 
-        KeyboardInterrupt is how Lightning ends a run early: it calls ``on_exception``, tears down and exits.
-        """
-        if trainer.global_step == trainer.max_steps:
-            return  # the run ends here anyway
-        signum = self.received
-        if trainer.world_size > 1:
-            if trainer.global_step % trainer.log_every_n_steps:
-                return  # agreeing in every step would make every step wait
-            received = torch.tensor(signum, device=trainer.strategy.root_device)
-            signum = int(trainer.strategy.reduce(received, reduce_op="max"))
-        if signum:
-            self.save_newest(trainer)
-            self.stopped_by = signal.Signals(signum)
-            raise KeyboardInterrupt
+
+def agree(trainer: Trainer, value: float) -> float:
+    """Return the largest value of all ranks."""
+    tensor = torch.tensor(float(value), dtype=torch.float64, device=trainer.strategy.root_device)
+    return float(trainer.strategy.reduce(tensor, reduce_op="max"))
 
 
 def validation_is_due(trainer: Trainer, batch_idx: int) -> bool:
@@ -145,46 +178,3 @@ def validation_is_due(trainer: Trainer, batch_idx: int) -> bool:
     if epochs is None:  # the interval counts steps over epochs
         return trainer.global_step % interval == 0
     return (trainer.current_epoch + 1) % epochs == 0 and (batch_idx + 1) % interval == 0
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoint files completely or not at all, and reads them without unpickling code.
-
-    Args:
-        content: Of the checkpoint that the run is resumed from, if it has been read already.
-    """
-
-    def __init__(self, content: dict[str, Any] | None = None) -> None:
-        self.content = content
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a file next to ``path`` and move it there.
-
-        Raises:
-            InputError: If it cannot be written, or could not be read again.
-        """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        try:
-            with unfinished.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch raises RuntimeError if it cannot write
-            unfinished.unlink(missing_ok=True)
-            raise InputError(f"{path}: could not be written; is the disk full? ({error})") from error
-        try:
-            torch.load(unfinished, weights_only=True, mmap=True)
-        except UnpicklingError as error:
-            unfinished.unlink()
-            found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-            kind = found[1] if found else "an object"
-            allowed = "tensors, numbers, text, and lists and dicts of them"
-            raise InputError(f"checkpoint: a callback's state contains {kind}; must be {allowed}") from error
-        unfinished.replace(path)
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Return the content of a file, on the CPU."""
-        content, self.content = self.content, None
-        return content or torch.load(path, map_location="cpu", weights_only=True)

@@ -1,7 +1,6 @@
 """Scalars of training: losses, the discriminator's outputs, throughput."""
 
 import logging
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -37,11 +36,11 @@ class Scalars(Callback):
     counts real images. The steps between compute nothing and do not wait for the device. After each validation, its
     values go to the loggers as ``validation/<name>``, and with all other metrics to the log, in one line.
 
-    Warns once if a value is no longer finite, and once if throughput falls and stays low.
+    Warns once if throughput falls and stays low.
     """
 
     def __init__(self) -> None:
-        self.warned_not_finite = self.warned_slow = False
+        self.warned_slow = False
         self.best_rate, self.measurements, self.slow = 0.0, 0, 0
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
@@ -67,7 +66,6 @@ class Scalars(Callback):
         start, step = self.since
         images_per_second = (trainer.global_step - step) * images_per_step(trainer) / (time.perf_counter() - start)
         if trainer.is_global_zero:
-            self.warn_if_not_finite(trainer, values)
             self.warn_if_slow(trainer, images_per_second)
         values["throughput/images_per_second"] = images_per_second
         values["images_seen"] = trainer.global_step * images_per_step(trainer)
@@ -82,13 +80,6 @@ class Scalars(Callback):
             line = ", ".join(f"{name.removeprefix('validation/')} {value:.4g}" for name, value in values.items())
             log.info("step %d: %s", trainer.global_step, line)
         self.restart_clock(trainer)
-
-    def warn_if_not_finite(self, trainer: Trainer, values: Mapping[str, float]) -> None:
-        """Warn, once, if a loss or an output is infinite or not a number."""
-        if not self.warned_not_finite and not all(map(math.isfinite, values.values())):
-            self.warned_not_finite = True
-            line = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-            log.warning("step %d: a value is no longer finite: %s", trainer.global_step, line)
 
     def warn_if_slow(self, trainer: Trainer, rate: float) -> None:
         """Warn, once, if throughput (images per second) has fallen and stayed low.

@@ -3,7 +3,9 @@
 import hashlib
 import math
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -17,8 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gan_lightning.data.images import InMemoryImages, StreamedImages, normalize
+from gan_lightning.data.integrity import check_archives
 from gan_lightning.data.samplers import ShuffledBatches
 from gan_lightning.errors import InputError
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ImageDataModule(LightningDataModule):
@@ -41,6 +46,9 @@ class ImageDataModule(LightningDataModule):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Attributes:
+        download: Whether :meth:`prepare_data` may write to ``root``.
     """
 
     train: InMemoryImages | StreamedImages
@@ -79,7 +87,7 @@ class ImageDataModule(LightningDataModule):
         self.device, self.in_memory, self.num_workers = device, in_memory, num_workers
         self.minibatches_per_step, self.image_shape = minibatches_per_step, image_shape
         self.eval_batch_size = eval_batch_size
-        self.resumed_at = 0
+        self.resumed_at, self.download = 0, True
 
     def state_dict(self) -> dict[str, int]:
         """Return the number of steps whose images have been used, and the number of devices."""
@@ -97,13 +105,15 @@ class ImageDataModule(LightningDataModule):
         self.resumed_at = state_dict["step"]
 
     def prepare_data(self) -> None:
-        """Download and unpack the data set if needed; other runs on this machine wait for it.
+        """Check, download and unpack the data set where needed; other runs on this machine wait for it.
 
         Raises:
-            InputError: If it is absent and cannot be downloaded, or if its class rejects an argument.
+            InputError: If it is damaged, or absent and cannot be downloaded, or if its class rejects an argument.
         """
         kind = getattr(self.dataset, "func", self.dataset)
-        for train in (True, False):
+        with lock(self.root):
+            check_archives(kind, self.root, remove=self.download)
+        for train in (True, False) if self.download else ():
             try:
                 with lock(self.root), redirect_stdout(StringIO()):
                     self.dataset(self.root, train=train, download=True)
@@ -168,8 +178,13 @@ class ImageDataModule(LightningDataModule):
                 f"data.val_size={self.val_size} leaves only {size} of {size + self.val_size}; reduce either"
             )
         workers = 0 if self.in_memory else self.num_workers
-        return DataLoader(
-            self.train, sampler=sampler, batch_size=None, num_workers=workers, persistent_workers=workers > 0
+        return TrainLoader(
+            self.train,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=wait_for_parent,
         )
 
     def val_dataloader(self) -> DataLoader:
@@ -198,6 +213,36 @@ class ImageDataModule(LightningDataModule):
         """Convert bytes to floats in [-1, 1], on the device."""
         images, labels = batch
         return normalize(images), labels
+
+
+class TrainLoader(DataLoader):
+    """A DataLoader whose workers leave SIGINT and SIGTERM to the main process.
+
+    A terminal sends Ctrl-C to all processes of a run, and a scheduler SIGTERM. The main process finishes its step, and
+    needs its workers for that.
+    """
+
+    def __iter__(self) -> Any:
+        """Start the workers with both signals blocked."""
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def wait_for_parent(_: int) -> None:
+    """End this worker when its parent sends SIGTERM, as multiprocessing does at exit, and not when others do."""
+
+    def wait() -> None:
+        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    if hasattr(signal, "sigwaitinfo"):
+        threading.Thread(target=wait, daemon=True).start()
+    else:  # macOS
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def lock(root: str) -> FileLock:

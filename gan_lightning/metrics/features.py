@@ -9,7 +9,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 from gan_lightning.metrics.classifier import Classifier
 
 FOLDER = Path(__file__).parent
@@ -54,10 +54,10 @@ class Inception(nn.Module):
     """Inception-v3 with the weights and the resizing of the original FID (Heusel et al., 2017), by torch-fidelity.
 
     Args:
-        weights: torch-fidelity's file of weights. It is unpickled: use only a file that you trust.
+        weights: torch-fidelity's file of weights.
 
     Raises:
-        InputError: If the file does not exist.
+        InputError: If the file does not exist, or holds anything but tensors.
         ModuleNotFoundError: If torch-fidelity is not installed.
     """
 
@@ -69,6 +69,10 @@ class Inception(nn.Module):
         super().__init__()
         if not Path(weights).is_file():
             raise InputError(f"weights={weights}: no such file; must be torch-fidelity's file of Inception's weights")
+        try:  # torch-fidelity unpickles it
+            torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:  # of any class
+            raise InputError(f"weights={weights}: not a file of weights: {one_line(error)[:200]}") from error
         self.network = NoTrainInceptionV3("inception-v3-compat", [str(self.num_features)], weights, antialias=False)
 
     @torch.inference_mode()

@@ -1,17 +1,20 @@
 """Checkpoint files, and the config of a resumed run."""
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning import checkpoint_file
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
-from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, to_dict
+from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, project_folder, to_dict
+from gan_lightning.run.trust import check_config
 
 FORMAT_VERSION = 2
 
@@ -21,29 +24,32 @@ CHANGEABLE = ("data.root", "data.device", "data.in_memory", "data.num_workers")
 
 
 class Checkpoint:
-    """A checkpoint file, read once, onto the CPU and without unpickling code.
+    """A checkpoint file, read once, onto the CPU, without running any code in it.
 
     Args:
-        path: The file, or a run's folder, which stands for its ``checkpoints/last.ckpt``. :meth:`gan` and :meth:`data`
-            build the classes that its config names, so use only files that you trust.
+        path: The file, or a run's folder, which stands for its ``checkpoints/last.ckpt``.
+        trust: Names of modules or classes that its config may use, besides those of this package and of torch.
 
     Raises:
-        InputError: If there is no such file, or it is not a checkpoint of this package in the current format.
+        InputError: If there is no such file, it is damaged, it is not a checkpoint of this package in the current
+            format, or its config names a class that it may not use.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, trust: Iterable[str] = ()) -> None:
         self.path = checkpoint_path(path)
-        try:
-            self.content = torch.load(self.path, map_location="cpu", weights_only=True)
-            version = self.content["hyper_parameters"].get("format_version", 1)
-            self.config: dict[str, Any] = self.content["hyper_parameters"]["config"]
-            self.step: int = self.content["global_step"]
-            self.content["state_dict"]
-        except Exception as error:  # a foreign file can break the reader in any way
-            raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train") from error
+        self.content = checkpoint_file.read(self.path)
+        version = self.content["hyper_parameters"].get("format_version", 1)
+        self.config: dict[str, Any] = self.content["hyper_parameters"]["config"]
+        self.step: int = self.content["global_step"]
         if version != FORMAT_VERSION:
             age = "an earlier" if version < FORMAT_VERSION else "a later"
             raise InputError(f"checkpoint={path}: written by {age} version of gan-lightning; use that version")
+        try:
+            self.trusted = check_config(self.config, trust)
+        except InputError as error:
+            raise InputError(f"checkpoint={path}: {error}") from error
+        if self.trusted:
+            print(f"The checkpoint uses {', '.join(self.trusted)}: you trust it", file=sys.stderr)
 
     def gan(self) -> GAN:
         """Return the GAN with its trained weights, in evaluation mode; InputError if the weights do not fit."""
@@ -62,11 +68,22 @@ class Checkpoint:
     def data(self, *, root: str | None = None) -> ImageDataModule:
         """Return the data module of the checkpoint's run, set up, with another root folder if one is given."""
         config = OmegaConf.create(self.config)
-        config.data.root = root or config.data.root
+        config.data.root = root or self.data_root()
         data = build.data(config)
+        data.download = self.may_download_to(config.data.root)
         data.prepare_data()
         data.setup()
         return data
+
+    def data_root(self) -> str:
+        """Return where the run had its data, or this project's folder if a torchvision data set is not there now."""
+        root, dataset = self.config["data"]["root"], self.config["data"].get("dataset") or {}
+        moved = not Path(root).is_dir() and str(dataset.get("_target_")).startswith("torchvision.")
+        return project_folder("data") if moved else root
+
+    def may_download_to(self, root: str) -> bool:
+        """Return whether data may be written to a folder: not if only the file names it."""
+        return root != self.config["data"]["root"] or root == project_folder("data")
 
     def resume_config(self, composed: DictConfig, overrides: list[str]) -> DictConfig:
         """Return the run's config with this command's overrides; InputError if one changes what a run must keep."""
@@ -85,6 +102,8 @@ class Checkpoint:
         if "trainer.max_steps" in keys and "trainer.max_epochs" not in keys:
             config.trainer.max_epochs = None  # the new length replaces the former one
         config.checkpoint = str(self.path)
+        if "data.root" not in keys:
+            config.data.root = self.data_root()
         old, new = dict(flatten(self.config)), dict(flatten(to_dict(config)))
         for key in new | old:
             fixed = (key.partition(".")[0] in HYPERPARAMETERS and key not in CHANGEABLE) or key.startswith(FIXED)

@@ -25,13 +25,9 @@ HYPERPARAMETERS = ("seed", "k", "latent_scale", "algorithm", "model", "loss", "p
 def register_resolvers() -> None:
     """Register the three resolvers that ``conf/`` uses.
 
-    ``${project:data}`` is a folder of this project in a clone or an editable install, else of the working directory.
-    ``${run_dir:CHECKPOINT,NAME,EXPERIMENT,DATE_TIME}`` is the folder of the run that a checkpoint belongs to, or a new
-    one. ``${times:FACTOR,VALUE}`` is a product.
+    ``${project:data}`` is :func:`project_folder`. ``${run_dir:CHECKPOINT,NAME,EXPERIMENT,DATE_TIME}`` is the folder of
+    the run that a checkpoint belongs to, or a new one. ``${times:FACTOR,VALUE}`` is a product.
     """
-
-    def project(folder: str) -> str:
-        return str((CHECKOUT if CHECKOUT / "conf" == CONF else Path.cwd()) / folder)
 
     def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
         with suppress(InputError):  # a wrong checkpoint is reported by the validation
@@ -43,8 +39,13 @@ def register_resolvers() -> None:
     def times(factor: float, value: Any) -> Any:
         return factor * value if isinstance(value, int | float) else value  # validation reports what is no number
 
-    for resolver in (project, run_dir, times):
-        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+    for name, resolver in ("project", project_folder), ("run_dir", run_dir), ("times", times):
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def project_folder(name: str) -> str:
+    """Return a folder of this project in a clone or an editable install, else of the working directory."""
+    return str((CHECKOUT if CHECKOUT / "conf" == CONF else Path.cwd()) / name)
 
 
 def compose(name: str, overrides: list[str] | None = None) -> DictConfig:

@@ -50,11 +50,12 @@ Trainer = schema(
 # Top-level values of the root configs, apart from the groups; each config has some of them
 Root = schema(
     {
-        str: "omp_wait_policy matmul_precision show device",
+        str: "omp_wait_policy matmul_precision show device on_nan",
         str | None: "name checkpoint monitor monitor_mode out",
         int: "seed k num_images",
         float: "latent_scale lr weight_decay",
         bool: "cpu_tuning compile cuda_graphs",
+        Any: "trust",
     },
 )
 OWN_DATA = "gan_lightning.data.datamodule.ImageDataModule"  # a user's own data module has other arguments
@@ -67,6 +68,7 @@ ALLOWED = {
     "monitor_mode": ("min", "max"),
     "omp_wait_policy": ("auto", "active", "passive"),
     "matmul_precision": ("highest", "high", "medium"),
+    "on_nan": ("raise", "restore"),
     "show": ("samples", "nearest", "interpolation"),
 }
 POSITIVE = ("k", "num_images", "trainer.log_every_n_steps", "trainer.num_nodes")

@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gan_lightning import perf
-from gan_lightning.callbacks.save_checkpoints import AtomicCheckpointIO, SaveCheckpoints
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.callbacks.save_checkpoints import SaveCheckpoints
+from gan_lightning.checkpoint_file import CheckpointIO
+from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.metrics.tables import summarize
 from gan_lightning.run import build
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
 from gan_lightning.run.config import argument, command_line, fill_in, shorten, silence_lightning, to_dict
+from gan_lightning.run.trust import names_of, targets, trust_arguments
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +35,20 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
         InputError: If a value turns out to be wrong, or the folder belongs to another run.
     """
     silence_lightning()
-    checkpoint = Checkpoint(config.checkpoint) if config.checkpoint else None
+    if config.trust and not config.checkpoint:
+        raise InputError(f"trust={as_typed(config.trust)}: only a checkpoint needs it; add checkpoint=PATH")
+    trust = [*names_of(config.trust), *(name for _, name in targets(to_dict(config)))]
+    checkpoint = Checkpoint(config.checkpoint, trust) if config.checkpoint else None
     config = fill_in(checkpoint.resume_config(config, overrides) if checkpoint else config, overrides)
     refuse_other_runs(config, run, checkpoint)
     torch.set_float32_matmul_precision(config.matmul_precision)
     pl.seed_everything(config.seed, workers=True, verbose=False)
 
     gan, data, metrics = build.gan(config), build.data(config), build.metrics(config)
+    if checkpoint:
+        data.download = checkpoint.may_download_to(config.data.root)
     logger = build.logger(config, run, checkpoint.step if checkpoint else 0)
-    plugins = [AtomicCheckpointIO(checkpoint.content if checkpoint else None)]
+    plugins = [CheckpointIO(checkpoint.content if checkpoint else None)]
     trainer = build.trainer(config, run, build.callbacks(config, metrics), logger=logger, plugins=plugins)
     gan.save_hyperparameters({"format_version": FORMAT_VERSION, "config": to_dict(config)}, logger=False)
     perf.apply(gan, trainer, cpu_tuning=config.cpu_tuning, compile=config.compile, cuda_graphs=config.cuda_graphs)
@@ -53,7 +61,7 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
             old, new = checkpoint.config["trainer"]["max_steps"], config.trainer.max_steps
             if new not in (old, -1):
                 log.info("The learning rates now fall until step %d instead of step %d", new, old)
-    with translated_errors(trainer, checkpoint):
+    with lock(run, trainer), translated_errors(config, trainer, checkpoint):
         trainer.fit(gan, data, ckpt_path=str(checkpoint.path) if checkpoint else None)
     if trainer.is_global_zero:
         log_outputs(config, run, trainer)
@@ -67,23 +75,47 @@ def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
     outputs = Path("outputs") if run.is_relative_to(Path("outputs").absolute()) else run
     checkpoint, samples = run / "checkpoints" / "last.ckpt", run / "samples.png"
     path, number = argument("checkpoint", shorten(checkpoint)), f"num_images={config.num_images}"
+    path = " ".join([path, *trust_arguments(config)])
     lines: list[tuple[bool, str, object]] = [
         (True, "run folder", shorten(run)),
         (samples.exists(), "samples", shorten(samples)),
         ((run / "tensorboard").exists(), "TensorBoard", f"tensorboard --logdir {shlex.quote(str(outputs))}"),
         (checkpoint.exists(), "more samples", command_line("sample", path, "num_images=64", "out=samples.png")),
         (checkpoint.exists(), "evaluate", command_line("evaluate", path, number, f"seed={config.seed}")),
-        (checkpoint.exists(), "train longer", resume_command(run, f"trainer.max_steps={2 * trainer.global_step}")),
+        (
+            checkpoint.exists(),
+            "train longer",
+            resume_command(config, run, f"trainer.max_steps={2 * trainer.global_step}"),
+        ),
     ]
     for exists, what, line in lines:
         if exists:
             log.info("%-13s %s", what, line)
 
 
-def resume_command(run: Path, *arguments: str) -> str:
+def resume_command(config: DictConfig, run: Path, *arguments: str) -> str:
     """Return the command that resumes a run."""
     path = argument("checkpoint", shorten(run / "checkpoints" / "last.ckpt"))
-    return command_line("train", path, *arguments, configs=True)
+    return command_line("train", path, *trust_arguments(config), *arguments, configs=True)
+
+
+@contextmanager
+def lock(run: Path, trainer: pl.Trainer) -> Iterator[None]:
+    """Hold the lock of a run's folder, on the first rank; InputError if another process holds it."""
+    if not trainer.is_global_zero:
+        yield
+        return
+    held = FileLock(run / ".lock")
+    try:
+        held.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(f"hydra.run.dir={run}: another process is training in this folder") from error
+    except NotImplementedError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | None) -> None:
@@ -97,7 +129,7 @@ def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | No
 
 
 @contextmanager
-def translated_errors(trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Iterator[None]:
+def translated_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Iterator[None]:
     """Raise InputError for what Lightning refuses, or weights that do not fit; exit with 128 + a signal's number."""
     try:
         yield
@@ -118,6 +150,6 @@ def translated_errors(trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Ite
         received = next((c.stopped_by for c in callbacks if isinstance(c, SaveCheckpoints)), None)
         signum = received or (signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else signal.SIGTERM)
         saved = (run / "checkpoints" / "last.ckpt").exists()
-        how = f". To resume:\n  {resume_command(run)}" if saved else ", without a checkpoint"
+        how = f". To resume:\n  {resume_command(config, run)}" if saved else ", without a checkpoint"
         log.info("Stopped by %s at step %d%s", signum.name, trainer.global_step, how)
         sys.exit(128 + signum)

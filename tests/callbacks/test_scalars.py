@@ -91,16 +91,6 @@ def test_nothing_is_logged_between_log_steps(monkeypatch: pytest.MonkeyPatch) ->
     assert trainer.loggers[0].logged == []
 
 
-def test_warns_once_of_values_that_are_not_finite(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    run(monkeypatch, [1.0, 1.0], fake_trainer(), loss=float("nan"))
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.message.startswith("step 10: ")
-    assert "loss/discriminator nan" in record.message
-
-
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_warns_once_if_throughput_stays_low(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, device: str

@@ -1,15 +1,13 @@
 import random
 import re
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 import gan_lightning
-from gan_lightning.callbacks.save_checkpoints import AtomicCheckpointIO
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.run import config, schema
@@ -174,31 +172,3 @@ def test_a_new_length_replaces_the_former_one(run: Path) -> None:
     assert resumed(run, "trainer.max_steps=20").trainer.max_steps == 20
     assert resumed(run, "trainer.max_steps=20").trainer.max_epochs is None
     assert config.fill_in(resumed(run, "trainer.max_epochs=2"), ["trainer.max_epochs=2"]).trainer.max_steps == -1
-
-
-def test_a_checkpoint_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "a.ckpt"
-    io = AtomicCheckpointIO()
-    hyper_parameters = {"config": {}, "format_version": FORMAT_VERSION}
-    io.save_checkpoint({"hyper_parameters": hyper_parameters, "state_dict": {}, "global_step": 0, "n": 1}, path)
-    with pytest.raises(Exception, match="pickle"):
-        io.save_checkpoint({"n": 2, "unpicklable": lambda: None}, path)
-    assert io.load_checkpoint(path)["n"] == 1
-
-
-def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
-    state = {"callbacks": {"best": np.float64(3)}}
-    with pytest.raises(InputError, match=r"^checkpoint: .*numpy\S+scalar; must be tensors, numbers"):
-        AtomicCheckpointIO().save_checkpoint(state, tmp_path / "last.ckpt")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(state: dict[str, int], file: IO[bytes]) -> None:
-        file.write(b"half")
-        raise RuntimeError("unexpected pos 4 vs 8")
-
-    monkeypatch.setattr(torch, "save", save)
-    with pytest.raises(InputError, match=r"last.ckpt: could not be written; is the disk full\?"):
-        AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
-    assert not list(tmp_path.iterdir())

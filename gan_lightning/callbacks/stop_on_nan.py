@@ -1,0 +1,131 @@
+"""What happens when a loss, a logit or a weight is no longer finite."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from gan_lightning import checkpoint_file
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN, Outputs
+
+log = logging.getLogger(__name__)
+
+NEVER = 2**53  # later than any step
+FACTOR, MAX_RESTORES = 0.5, 10  # of the learning rates, and how often before the run is given up
+
+
+class StopOnNan(Callback):
+    """Stop at the step at which a loss or a logit is nan or infinite, or restore the last checkpoint and continue.
+
+    Restoring takes the weights, averages and optimizer states of ``last.ckpt`` and halves both learning rates; the run
+    continues at the same step, so that other noise and images follow. On an accelerator, or on several devices, values
+    are read every ``trainer.log_every_n_steps`` steps, which does not make every step wait. Weights are checked before
+    they are saved.
+
+    Args:
+        action: "raise" or "restore".
+
+    Raises:
+        ValueError: If the action is neither.
+    """
+
+    def __init__(self, *, action: str) -> None:
+        if action not in ("raise", "restore"):
+            raise ValueError(f"action={action}: must be raise or restore")
+        self.action, self.restores = action, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how often the run has been restored."""
+        return {"restores": self.restores}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self.restores = state_dict["restores"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Make sure that there is a checkpoint to restore."""
+        self.first = torch.full((), float(NEVER), dtype=torch.float64 if pl_module.device.type != "mps" else None)
+        self.first = self.first.to(pl_module.device)
+        if self.action == "restore" and not last_checkpoint(trainer).exists():
+            trainer.save_checkpoint(last_checkpoint(trainer))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: GAN, outputs: Outputs, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember the first step with a value that is not finite, and act on it as soon as it is read."""
+        total = torch.stack([value.sum(dtype=torch.float32) for value in outputs.values()]).sum()
+        self.first = torch.where(total.isfinite(), self.first, self.first.clamp(max=trainer.global_step))
+        each_step = trainer.world_size == 1 and pl_module.device.type == "cpu"
+        if each_step or trainer.global_step % trainer.log_every_n_steps == 0:
+            first = (
+                self.first.item() if each_step else trainer.strategy.reduce(self.first.clone(), reduce_op="min").item()
+            )
+            if first < NEVER:
+                names = describe(outputs, batch)
+                self.act(trainer, pl_module, f"step {int(first)}: {names}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Check the weights after the last step.
+
+        Raises:
+            InputError: If they are not finite.
+        """
+        if not weights_are_finite(pl_module):
+            raise InputError(f"step {trainer.global_step}: a weight is nan or infinite; {kept(trainer)}")
+
+    def act(self, trainer: Trainer, gan: GAN, what: str) -> None:
+        """Raise InputError, or restore the last checkpoint."""
+        if self.action == "raise":
+            hint = (
+                "a lower optimizer.lr may help; on_nan=restore continues from the checkpoint at half the learning rate"
+            )
+            raise InputError(f"{what}; {kept(trainer)}; {hint}")
+        self.restores += 1
+        if self.restores > MAX_RESTORES:
+            raise InputError(f"{what}, although the last checkpoint was restored {MAX_RESTORES} times; {kept(trainer)}")
+        step = restore(trainer, gan)
+        self.first.fill_(NEVER)
+        if trainer.is_global_zero:
+            log.warning("%s; restored the weights of step %d, and halved the learning rates", what, step)
+
+
+def restore(trainer: Trainer, gan: GAN) -> int:
+    """Restore the weights and optimizer states of the last checkpoint at half the current rates; return its step."""
+    content = checkpoint_file.read(last_checkpoint(trainer))
+    gan.load_state_dict(content["state_dict"])
+    for optimizer, state in zip(trainer.optimizers, content["optimizer_states"], strict=True):
+        rates = [group["lr"] for group in optimizer.param_groups]
+        optimizer.load_state_dict(state)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = FACTOR * rate
+    for config in trainer.lr_scheduler_configs:
+        config.scheduler.base_lrs = [FACTOR * rate for rate in config.scheduler.base_lrs]
+    return content["global_step"]
+
+
+def weights_are_finite(gan: LightningModule) -> bool:
+    """Return whether all weights and buffers of a module are finite."""
+    floats = [value for value in gan.state_dict().values() if value.is_floating_point()]
+    return bool(torch.stack(torch._foreach_norm(floats)).sum().isfinite())
+
+
+def describe(outputs: Outputs, batch: Any) -> str:
+    """Return which values of a step are not finite."""
+    if not batch[0].isfinite().all():
+        return "the images of the batch contain nan or infinite values"
+    names = [name for name, value in outputs.items() if not value.isfinite().all()]
+    return f"{', '.join(names) or 'a sum of logits'} {'are' if len(names) > 1 else 'is'} nan or infinite"
+
+
+def last_checkpoint(trainer: Trainer) -> Path:
+    """Return the path of a run's last checkpoint."""
+    return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+
+
+def kept(trainer: Trainer) -> str:
+    """Return where the last good checkpoint is, in words."""
+    path = last_checkpoint(trainer)
+    return f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"

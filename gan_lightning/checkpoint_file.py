@@ -1,0 +1,153 @@
+"""Checkpoint files: written completely or not at all, with a checksum, and read without running any code in them."""
+
+import hashlib
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from torch import Tensor
+
+from gan_lightning.errors import InputError, one_line
+
+CHECKSUM = b"sha256:"  # a file ends with this and the SHA-256 of all before it, as the comment of the zip archive
+
+
+class CheckpointIO(TorchCheckpointIO):
+    """Writes and reads Lightning's checkpoints by :func:`write` and :func:`read`.
+
+    Args:
+        content: Of the checkpoint that the run is resumed from, if it has been read already.
+    """
+
+    def __init__(self, content: dict[str, Any] | None = None) -> None:
+        self.content = content
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint; see :func:`write`."""
+        write(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Return the content of a file, on the CPU."""
+        content, self.content = self.content, None
+        return content or read(Path(path))
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """Write a file next to ``path`` and move it there.
+
+    Raises:
+        InputError: If it cannot be written, or could not be read again.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("w+b") as file:
+            torch.save(content, file)
+            append_checksum(file)
+            file.flush()
+            os.fsync(file.fileno())
+        torch.load(unfinished, weights_only=True, mmap=True)
+        unfinished.replace(path)
+    except UnpicklingError as error:
+        found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        kind = found[1] if found else "an object"
+        allowed = "tensors, numbers, text, and lists and dicts of them"
+        raise InputError(f"checkpoint: a callback's state contains {kind}; must be {allowed}") from error
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if it cannot write
+        reason = getattr(error, "strerror", None) or "is the disk full?"
+        raise InputError(f"{path}: could not be written: {reason}") from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def append_checksum(file: Any) -> None:
+    """Append the SHA-256 of a zip archive that is open for reading and writing, as its comment."""
+    file.seek(-2, os.SEEK_END)  # the length of the comment, so far 0
+    before_comment = file.tell()
+    file.seek(0)
+    comment = CHECKSUM + sha256(file, before_comment)
+    file.seek(before_comment)
+    file.write(len(comment).to_bytes(2, "little") + comment)
+
+
+def sha256(file: Any, size: int) -> bytes:
+    """Return the SHA-256 in hexadecimal of the next ``size`` bytes of a file."""
+    digest = hashlib.sha256()
+    while size > 0 and (block := file.read(min(size, 1 << 20))):
+        digest.update(block)
+        size -= len(block)
+    return digest.hexdigest().encode()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, on the CPU, without unpickling code.
+
+    Raises:
+        InputError: If the file is damaged, or not a checkpoint.
+    """
+    try:
+        with path.open("rb") as file:
+            check_archive(file, path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except UnpicklingError as error:
+        reason = "it contains code or objects, which are not loaded"
+        raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train; {reason}") from error
+    except OSError as error:
+        raise InputError(f"checkpoint={path}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # a foreign file can break the reader in any way
+        raise InputError(
+            f"checkpoint={path}: not a checkpoint written by gan_lightning.train ({one_line(error)[:80]})"
+        ) from error
+    check_content(content, path)
+    return content
+
+
+def check_archive(file: Any, path: Path) -> None:
+    """Raise InputError unless a file is an uncompressed zip archive whose content agrees with its checksums."""
+    instead = "use another one, such as checkpoints/best-*.ckpt of the run"
+    start = file.read(2)
+    if start != b"PK":
+        empty = "it is empty" if not start else "another kind of file"
+        raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train ({empty})")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):  # could be a zip bomb
+                raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train (compressed)")
+            comment = archive.comment
+            intact = bool(comment) or archive.testzip() is None  # files of 0.1.0 have no comment
+    except zipfile.BadZipFile as error:
+        raise InputError(f"checkpoint={path}: the file is incomplete or damaged; {instead}") from error
+    if comment:
+        file.seek(0, os.SEEK_END)
+        size = file.tell() - len(comment) - 2
+        file.seek(0)
+        intact = CHECKSUM + sha256(file, size) == comment
+    if not intact:
+        raise InputError(f"checkpoint={path}: the file is damaged, as its checksum shows; {instead}")
+
+
+def check_content(content: Any, path: Path) -> None:
+    """Raise InputError unless a file's content has the parts of a checkpoint, each of its type."""
+    try:
+        hyper_parameters, step, state = content["hyper_parameters"], content["global_step"], content["state_dict"]
+        valid = (
+            isinstance(hyper_parameters["config"], dict)
+            and type(step) is int
+            and step >= 0
+            and isinstance(state, dict)
+            and all(type(value) is Tensor and value.layout is torch.strided for value in state.values())
+        )
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train") from error
+    if not valid:
+        raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train")
