@@ -38,6 +38,7 @@ class Checkpoint:
     def __init__(self, path: Path | str, trust: Iterable[str] = ()) -> None:
         self.path = checkpoint_path(path)
         self.content = checkpoint_file.read(self.path)
+        checkpoint_file.check_content(self.content, self.path)
         version = self.content["hyper_parameters"].get("format_version", 1)
         self.config: dict[str, Any] = self.content["hyper_parameters"]["config"]
         self.step: int = self.content["global_step"]

@@ -55,6 +55,85 @@ def test_saves_the_best_and_the_newest(train: Train, tmp_path: Path, mode: str, 
     assert checkpoints(tmp_path) == {f"best-{best}.ckpt": best, "last.ckpt": 7}
 
 
+def test_the_interval_is_validated() -> None:
+    with pytest.raises(ValueError, match=r"^interval=0: must be above 0, or null$"):
+        SaveCheckpoints(monitor="metric", mode="max", interval=0)
+
+
+class Record(Callback):
+    """Remember the step of the last checkpoint after each step, and let time pass."""
+
+    def __init__(self, clock: list[float], folder: Path) -> None:
+        self.clock, self.path, self.steps = clock, folder / "checkpoints" / "last.ckpt", []
+
+    def on_train_batch_start(self, *_: object) -> None:
+        self.clock[0] += 10
+        self.steps.append(step(self.path) if self.path.exists() else None)
+
+
+def test_saves_by_time_too(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    record = Record(clock, tmp_path)
+    save = SaveCheckpoints(monitor="metric", mode="max", interval=50)
+    train(record, save, enable_checkpointing=True, max_steps=14, limit_val_batches=0)
+    assert record.steps == [None, None, None, 3, 3, 3, 3, 3, 8, 8, 8, 8, 8, 13]  # after half a minute, then every 50 s
+    assert step(record.path) == 14
+
+
+def test_saves_that_follow_a_validation_delay_the_next(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    record = Record(clock, tmp_path)
+    save = SaveCheckpoints(monitor="metric", mode="max", interval=25)
+    train(record, save, enable_checkpointing=True, max_steps=7, val_check_interval=2)
+    assert record.steps == [None, None, 2, 2, 4, 4, 6]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_best_one_is_remembered_wherever_the_run_is(train: Train, tmp_path: Path, moved: bool) -> None:
+    train(Metric(2.0, 1.0), SaveCheckpoints(monitor="metric", mode="max"), enable_checkpointing=True)
+    folder = tmp_path
+    if moved:
+        folder = tmp_path / "elsewhere"
+        folder.mkdir()
+        (tmp_path / "checkpoints").rename(folder / "checkpoints")
+        (tmp_path / "link").symlink_to(folder)
+        folder = tmp_path / "link"
+    for length, value, best in ((9, 1.5, 3), (12, 3.0, 12)):
+        save = SaveCheckpoints(monitor="metric", mode="max")
+        path = folder / "checkpoints" / "last.ckpt"
+        options = {"enable_checkpointing": True, "default_root_dir": str(folder)}
+        train(Metric(value), save, max_steps=length, ckpt_path=path, **options)
+        assert checkpoints(folder) == {f"best-{best}.ckpt": best, "last.ckpt": length}
+        assert save.best == {"file": f"best-{best}.ckpt", "value": max(value, 2.0)}
+
+
+def test_a_run_resumed_from_its_best_or_an_earlier_checkpoint_has_one_best(train: Train, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"enable_checkpointing": True, "val_check_interval": 1}
+    train(Metric(1.0, 2.0, 1.5, 1.7), SaveCheckpoints(monitor="metric", mode="max"), max_steps=4, **options)
+    best = tmp_path / "checkpoints" / "best-2.ckpt"
+    earlier = best.read_bytes()
+    train(Metric(3.0), SaveCheckpoints(monitor="metric", mode="max"), max_steps=3, ckpt_path=best, **options)
+    assert checkpoints(tmp_path) == {"best-3.ckpt": 3, "last.ckpt": 3}
+    best.write_bytes(earlier)
+    save = SaveCheckpoints(monitor="metric", mode="max")
+    train(Metric(1.0, 2.5), save, max_steps=4, ckpt_path=best, **options)
+    assert checkpoints(tmp_path) == {"best-4.ckpt": 4, "last.ckpt": 4}
+
+
+def test_a_run_resumed_elsewhere_starts_without_a_best_one(train: Train, tmp_path: Path) -> None:
+    train(Metric(2.0, 1.0), SaveCheckpoints(monitor="metric", mode="max"), enable_checkpointing=True)
+    (tmp_path / "new").mkdir()
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    options = {"enable_checkpointing": True, "default_root_dir": str(tmp_path / "new")}
+    train(Metric(1.5), SaveCheckpoints(monitor="metric", mode="max"), max_steps=9, ckpt_path=path, **options)
+    assert checkpoints(tmp_path / "new") == {"best-9.ckpt": 9, "last.ckpt": 9}
+    assert checkpoints(tmp_path) == {"best-3.ckpt": 3, "last.ckpt": 6}
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -92,16 +171,17 @@ def test_a_signal_in_the_last_step_changes_nothing(train: Train, tmp_path: Path)
     assert callback.stopped_by is None
 
 
-def test_a_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(monkeypatch: pytest.MonkeyPatch, signum: int) -> None:
     clock = [10.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     callback = SaveCheckpoints(monitor="metric", mode="max")
-    callback.request_stop(signal.SIGINT, None)
+    callback.request_stop(signum, None)
     clock[0] += 0.5
-    callback.request_stop(signal.SIGINT, None)  # the same key press, sent twice
+    callback.request_stop(signum, None)  # the same key press, sent twice
     clock[0] += 2
     with pytest.raises(KeyboardInterrupt):
-        callback.request_stop(signal.SIGINT, None)
+        callback.request_stop(signum, None)
     assert callback.stopped_by is None
 
 
