@@ -69,8 +69,14 @@ class Checkpoint:
         return data
 
     def resume_config(self, composed: DictConfig, overrides: list[str]) -> DictConfig:
-        """Return the run's config with this command's overrides; InputError if one changes what a run must keep."""
-        config = OmegaConf.create(self.config)
+        """Return the run's config with this command's overrides; InputError if one changes what a run must keep.
+
+        Keys that the config lacks, as an earlier version wrote it, are those of the composed config.
+        """
+        defaults: Any = OmegaConf.to_container(composed)
+        for key in (*HYPERPARAMETERS, "metrics"):  # of which a run has what it was given
+            del defaults[key]
+        config = OmegaConf.create(with_defaults(self.config, defaults))
         keys = []
         for override in OverridesParser.create().parse_overrides(overrides):
             keys.append(key := override.key_or_group.replace("/", "."))
@@ -97,3 +103,10 @@ class Checkpoint:
         if -1 < new["trainer.max_steps"] < self.step:
             raise InputError(f"trainer.max_steps={new['trainer.max_steps']}: must be at least {self.step}, or -1")
         return config
+
+
+def with_defaults(node: Any, default: Any) -> Any:
+    """Return a node of a config with the keys that only its default has; a part of another class stays as it is."""
+    if not (isinstance(node, dict) and isinstance(default, dict)) or node.get("_target_") != default.get("_target_"):
+        return node
+    return default | {key: with_defaults(child, default.get(key)) for key, child in node.items()}
