@@ -18,8 +18,8 @@ def load(path: Path | str) -> "GAN":
         path: A checkpoint file, or a run's folder, which stands for its ``checkpoints/last.ckpt``.
 
     Raises:
-        InputError: If there is no such file, it is not a checkpoint of this package in the current format, or its
-            weights do not fit the networks of its config.
+        InputError: If there is no such file, it is not a checkpoint of this or an earlier version of this package, or
+            its weights do not fit the networks of its config.
     """
     from gan_lightning.run.checkpoint import Checkpoint  # torch is imported only when it is needed
 

@@ -11,6 +11,7 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
+from gan_lightning.run.compatibility import upgrade
 from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, to_dict
 
 FORMAT_VERSION = 2
@@ -28,22 +29,24 @@ class Checkpoint:
             build the classes that its config names, so use only files that you trust.
 
     Raises:
-        InputError: If there is no such file, or it is not a checkpoint of this package in the current format.
+        InputError: If there is no such file, or it is not a checkpoint of this or an earlier version of this package.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = checkpoint_path(path)
+        problem = "not a checkpoint written by gan_lightning.train"
         try:
-            self.content = torch.load(self.path, map_location="cpu", weights_only=True)
-            version = self.content["hyper_parameters"].get("format_version", 1)
+            self.content = upgrade(torch.load(self.path, map_location="cpu", weights_only=True))
+            version = self.content["hyper_parameters"]["format_version"]
+            if isinstance(version, int) and version > FORMAT_VERSION:
+                problem = "written by a later version of gan-lightning; upgrade with pip install -U gan-lightning"
+            if version != FORMAT_VERSION:
+                raise ValueError(f"format_version={version}")
             self.config: dict[str, Any] = self.content["hyper_parameters"]["config"]
             self.step: int = self.content["global_step"]
             self.content["state_dict"]
         except Exception as error:  # a foreign file can break the reader in any way
-            raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train") from error
-        if version != FORMAT_VERSION:
-            age = "an earlier" if version < FORMAT_VERSION else "a later"
-            raise InputError(f"checkpoint={path}: written by {age} version of gan-lightning; use that version")
+            raise InputError(f"checkpoint={path}: {problem}") from error
 
     def gan(self) -> GAN:
         """Return the GAN with its trained weights, in evaluation mode; InputError if the weights do not fit."""

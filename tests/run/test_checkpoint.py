@@ -1,5 +1,4 @@
 import random
-import re
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,18 +72,6 @@ def test_a_checkpoint_that_lacks_a_part(run: Path, tmp_path: Path, part: str) ->
     torch.save(content, tmp_path / "less.ckpt")
     with pytest.raises(InputError, match=r"less.ckpt: not a checkpoint"):
         Checkpoint(tmp_path / "less.ckpt")
-
-
-@pytest.mark.parametrize(("version", "which"), [(None, "earlier"), (1, "earlier"), (FORMAT_VERSION + 1, "later")])
-def test_other_format_versions(run: Path, tmp_path: Path, version: int | None, which: str) -> None:
-    content = last(run)
-    content["hyper_parameters"]["format_version"] = version
-    if version is None:
-        del content["hyper_parameters"]["format_version"]
-    torch.save(content, tmp_path / "other.ckpt")
-    done = command("sample", f"checkpoint={tmp_path}/other.ckpt", cwd=tmp_path)
-    assert done.returncode == 1
-    assert re.fullmatch(rf"checkpoint=\S+other.ckpt: .*{which} version.*\n", done.stderr)
 
 
 def test_weights_that_do_not_fit(run: Path, tmp_path: Path) -> None:
