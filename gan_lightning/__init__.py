@@ -20,8 +20,8 @@ def load(path: Path | str, *, trust: Iterable[str] = ()) -> "GAN":
         trust: Names of your own modules or classes that the checkpoint may use, such as ``["mypackage"]``.
 
     Raises:
-        InputError: If there is no such file, it is not an intact checkpoint of this package, it names a class that it
-            may not use, or its weights do not fit the networks of its config.
+        InputError: If there is no such file, it is damaged, it is not a checkpoint of this or an earlier version of
+            this package, it names a class that it may not use, or its weights do not fit its networks.
     """
     from gan_lightning.run.checkpoint import Checkpoint  # torch is imported only when it is needed
 

@@ -13,6 +13,7 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
+from gan_lightning.run.compatibility import upgrade
 from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, project_folder, to_dict
 from gan_lightning.run.trust import check_config
 
@@ -31,20 +32,27 @@ class Checkpoint:
         trust: Names of modules or classes that its config may use, besides those of this package and of torch.
 
     Raises:
-        InputError: If there is no such file, it is damaged, it is not a checkpoint of this package in the current
-            format, or its config names a class that it may not use.
+        InputError: If there is no such file, it is damaged, it is not a checkpoint of this or an earlier version of
+            this package, or its config names a class that it may not use.
     """
 
     def __init__(self, path: Path | str, trust: Iterable[str] = ()) -> None:
         self.path = checkpoint_path(path)
-        self.content = checkpoint_file.read(self.path)
-        checkpoint_file.check_content(self.content, self.path)
-        version = self.content["hyper_parameters"].get("format_version", 1)
-        self.config: dict[str, Any] = self.content["hyper_parameters"]["config"]
-        self.step: int = self.content["global_step"]
-        if version != FORMAT_VERSION:
-            age = "an earlier" if version < FORMAT_VERSION else "a later"
-            raise InputError(f"checkpoint={path}: written by {age} version of gan-lightning; use that version")
+        problem = "not a checkpoint written by gan_lightning.train"
+        try:
+            self.content = upgrade(checkpoint_file.read(self.path))
+            version = self.content["hyper_parameters"]["format_version"]
+            if isinstance(version, int) and version > FORMAT_VERSION:
+                problem = "written by a later version of gan-lightning; upgrade with pip install -U gan-lightning"
+            if version != FORMAT_VERSION:
+                raise ValueError(f"format_version={version}")
+            checkpoint_file.check_content(self.content, self.path)
+            self.config: dict[str, Any] = self.content["hyper_parameters"]["config"]
+            self.step: int = self.content["global_step"]
+        except InputError:
+            raise
+        except Exception as error:  # a foreign file can break this in any way
+            raise InputError(f"checkpoint={path}: {problem}") from error
         try:
             self.trusted = check_config(self.config, trust)
         except InputError as error:
@@ -87,8 +95,14 @@ class Checkpoint:
         return root != self.config["data"]["root"] or root == project_folder("data")
 
     def resume_config(self, composed: DictConfig, overrides: list[str]) -> DictConfig:
-        """Return the run's config with this command's overrides; InputError if one changes what a run must keep."""
-        config = OmegaConf.create(self.config)
+        """Return the run's config with this command's overrides; InputError if one changes what a run must keep.
+
+        Keys that the config lacks, as an earlier version wrote it, are those of the composed config.
+        """
+        defaults: Any = OmegaConf.to_container(composed)
+        for key in (*HYPERPARAMETERS, "metrics"):  # of which a run has what it was given
+            del defaults[key]
+        config = OmegaConf.create(with_defaults(self.config, defaults))
         keys = []
         for override in OverridesParser.create().parse_overrides(overrides):
             keys.append(key := override.key_or_group.replace("/", "."))
@@ -117,3 +131,10 @@ class Checkpoint:
         if -1 < new["trainer.max_steps"] < self.step:
             raise InputError(f"trainer.max_steps={new['trainer.max_steps']}: must be at least {self.step}, or -1")
         return config
+
+
+def with_defaults(node: Any, default: Any) -> Any:
+    """Return a node of a config with the keys that only its default has; a part of another class stays as it is."""
+    if not (isinstance(node, dict) and isinstance(default, dict)) or node.get("_target_") != default.get("_target_"):
+        return node
+    return default | {key: with_defaults(child, default.get(key)) for key, child in node.items()}

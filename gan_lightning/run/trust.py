@@ -43,7 +43,8 @@ NAMES = {
             "Timer",
         )
     ),
-    "features": ("gan_lightning.metrics.features.load_features",),
+    "features": (FEATURES := ("gan_lightning.metrics.features.load_features",)),
+    "metrics": FEATURES,
 }
 FUNCTIONS = "gan_lightning.schedules"
 UNSAFE = tuple(f"torchvision.datasets.{name}" for name in ("lsun", "LSUN", "imagenet", "ImageNet"))  # unpickle, unpack

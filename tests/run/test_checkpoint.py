@@ -1,11 +1,10 @@
 import random
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import gan_lightning
 from gan_lightning.errors import InputError
@@ -73,18 +72,6 @@ def test_a_checkpoint_that_lacks_a_part(run: Path, tmp_path: Path, part: str) ->
         Checkpoint(tmp_path / "less.ckpt")
 
 
-@pytest.mark.parametrize(("version", "which"), [(None, "earlier"), (1, "earlier"), (FORMAT_VERSION + 1, "later")])
-def test_other_format_versions(run: Path, tmp_path: Path, version: int | None, which: str) -> None:
-    content = last(run)
-    content["hyper_parameters"]["format_version"] = version
-    if version is None:
-        del content["hyper_parameters"]["format_version"]
-    torch.save(content, tmp_path / "other.ckpt")
-    done = command("sample", f"checkpoint={tmp_path}/other.ckpt", cwd=tmp_path)
-    assert done.returncode == 1
-    assert re.fullmatch(rf"checkpoint=\S+other.ckpt: .*{which} version.*\n", done.stderr)
-
-
 def test_weights_that_do_not_fit(run: Path, tmp_path: Path) -> None:
     content = last(run)
     content["state_dict"]["generator.extra"] = content["state_dict"].pop("generator.layers.0.weight")
@@ -123,9 +110,12 @@ def test_an_evaluation_reads_the_file_once(run: Path, tmp_path: Path, reads: lis
     assert reads == ["last.ckpt"]
 
 
-def resumed(run: Path, *typed: str) -> Any:
-    composed = schema.validate("train", config.compose("train", [f"checkpoint={run}", *typed]))
-    return Checkpoint(run).resume_config(composed, list(typed))
+def composed(run: Path, *typed: str) -> DictConfig:
+    return schema.validate("train", config.compose("train", [f"checkpoint={run}", *typed]))
+
+
+def resumed(run: Path, *typed: str) -> DictConfig:
+    return Checkpoint(run).resume_config(composed(run, *typed), list(typed))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +156,35 @@ def test_what_a_resume_can_change(run: Path, tmp_path: Path) -> None:
     assert found.metrics.fid is not None
     assert (found.monitor, found.trainer.log_every_n_steps, found.trainer.max_epochs) == ("fid", 3, 2)
     assert found.trainer.accelerator == "cpu"
+
+
+def test_a_resume_adds_what_an_earlier_version_did_not_write(run: Path) -> None:
+    checkpoint = Checkpoint(run)
+    del checkpoint.config["cpu_tuning"]
+    del checkpoint.config["trainer"]["benchmark"]
+    del checkpoint.config["callbacks"]["final_evaluation"]
+    del checkpoint.config["callbacks"]["validation_metrics"]["skip"]
+    found = checkpoint.resume_config(composed(run), [])
+    assert found.cpu_tuning is True
+    assert found.trainer.benchmark is None
+    assert found.callbacks.final_evaluation._target_.endswith("FinalEvaluation")
+    assert found.callbacks.validation_metrics.skip == ["kid", "nearest_training", "inception_fid"]
+    assert found.callbacks.validation_metrics.num_images == 100  # as in the run
+
+
+def test_a_resume_adds_nothing_else(run: Path) -> None:
+    checkpoint = Checkpoint(run)
+    assert {**checkpoint.config, "checkpoint": str(checkpoint.path)} == checkpoint.resume_config(composed(run), [])
+    for part in ("penalty", "ema", "features"):
+        checkpoint.config[part] = None
+    for part in ("kid", "nearest_training"):
+        del checkpoint.config["metrics"][part]
+    del checkpoint.config["optimizer"]["betas"]
+    del checkpoint.config["data"]["in_memory"]
+    checkpoint.config["latent_scale"] = 1.0
+    checkpoint.config["callbacks"] |= {"sample_grid": None, "paper_figures": {"_target_": "own.Figures"}}
+    checkpoint.config["logger"] = {"_target_": "pytorch_lightning.loggers.CSVLogger", "name": "csv"}
+    assert {**checkpoint.config, "checkpoint": str(checkpoint.path)} == checkpoint.resume_config(composed(run), [])
 
 
 def test_a_new_length_replaces_the_former_one(run: Path) -> None:
