@@ -17,10 +17,11 @@ def main(config: DictConfig) -> None:
     from gan_lightning.callbacks.final_evaluation import evaluate_with_progress, save_metrics
     from gan_lightning.run import build
     from gan_lightning.run.checkpoint import Checkpoint
+    from gan_lightning.run.config import resolve_paths
 
     checkpoint = Checkpoint(config.checkpoint)
     config.features = config.features or checkpoint.config["features"]
-    metrics, gan = build.metrics(config), checkpoint.gan().to(build.device(config.device))
+    metrics, gan = build.metrics(resolve_paths(config)), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)
     values, table = evaluate_with_progress(gan, data, metrics, num_images=config.num_images, seed=config.seed)
     print(table)

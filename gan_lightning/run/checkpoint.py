@@ -11,7 +11,7 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
-from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, to_dict
+from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, resolve_paths, to_dict
 
 FORMAT_VERSION = 2
 
@@ -61,7 +61,7 @@ class Checkpoint:
 
     def data(self, *, root: str | None = None) -> ImageDataModule:
         """Return the data module of the checkpoint's run, set up, with another root folder if one is given."""
-        config = OmegaConf.create(self.config)
+        config = resolve_paths(OmegaConf.create(self.config))
         config.data.root = root or config.data.root
         data = build.data(config)
         data.prepare_data()
@@ -70,7 +70,7 @@ class Checkpoint:
 
     def resume_config(self, composed: DictConfig, overrides: list[str]) -> DictConfig:
         """Return the run's config with this command's overrides; InputError if one changes what a run must keep."""
-        config = OmegaConf.create(self.config)
+        config = resolve_paths(OmegaConf.create(self.config))
         keys = []
         for override in OverridesParser.create().parse_overrides(overrides):
             keys.append(key := override.key_or_group.replace("/", "."))

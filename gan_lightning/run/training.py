@@ -20,7 +20,7 @@ from gan_lightning.errors import InputError, one_line
 from gan_lightning.metrics.tables import summarize
 from gan_lightning.run import build
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
-from gan_lightning.run.config import argument, command_line, fill_in, shorten, silence_lightning, to_dict
+from gan_lightning.run.config import argument, command_line, fill_in, shorten, silence_lightning, start_folder, to_dict
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
 
 def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
     """Log the paths of a run's outputs, and commands to sample, evaluate and resume."""
-    outputs = Path("outputs") if run.is_relative_to(Path("outputs").absolute()) else run
+    outputs = Path("outputs") if run.is_relative_to(start_folder() / "outputs") else run
     checkpoint, samples = run / "checkpoints" / "last.ckpt", run / "samples.png"
     path, number = argument("checkpoint", shorten(checkpoint)), f"num_images={config.num_images}"
     lines: list[tuple[bool, str, object]] = [
@@ -91,7 +91,9 @@ def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | No
     if checkpoint and run.resolve() == checkpoint.path.absolute().parent.parent.resolve():
         return
     if (run / "checkpoints").exists() or (run / "metrics.json").exists():
-        raise InputError(f"hydra.run.dir={run}: holds a run; resume it with checkpoint={run} or use a new folder")
+        raise InputError(
+            f"hydra.run.dir={run}: holds a run; resume it with {argument('checkpoint', run)} or use a new folder"
+        )
     if checkpoint and checkpoint.step == (steps := config.trainer.max_steps):
         raise InputError(f"trainer.max_steps={steps}: the checkpoint's run has reached it; must be more than {steps}")
 
