@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, out_of_memory
 from gan_lightning.run.cli import command
 
 
@@ -23,7 +23,12 @@ def main(config: DictConfig) -> None:
     config.features = config.features or checkpoint.config["features"]
     metrics, gan = build.metrics(resolve_paths(config)), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)
-    values, table = evaluate_with_progress(gan, data, metrics, num_images=config.num_images, seed=config.seed)
+    try:
+        values, table = evaluate_with_progress(gan, data, metrics, num_images=config.num_images, seed=config.seed)
+    except Exception as error:  # of a metric from outside of this package
+        if out_of_memory(error) or not (line := build.foreign_part_error(config, error)):
+            raise
+        raise InputError(line) from error
     print(table)
     if config.out:
         save_metrics(values | {"seed": config.seed}, Path(config.out))

@@ -1,6 +1,5 @@
 """The entry point that all commands share: compose the config, validate it, and report mistakes in one line."""
 
-import errno
 import gc
 import logging
 import os
@@ -20,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, file_error, one_line, out_of_memory
 from gan_lightning.perf.openmp import CpuUse, set_wait_policy
 from gan_lightning.run import sweep
 from gan_lightning.run.config import (
@@ -102,11 +101,11 @@ def one_line_errors(full: bool) -> Iterator[None]:
         if full or not ours:
             raise
         sys.exit(message_for(error))
-    except OSError as error:
-        no_space = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # raised without the file's name
-        if full or not ((error.filename or no_space) and error.strerror):
+    except Exception as error:
+        line = f"out of memory: {one_line(error)}" if out_of_memory(error) else file_error(error)
+        if full or not line:
             raise
-        sys.exit(f"{error.filename or 'a file'}: {error.strerror}")
+        sys.exit(line)
     except KeyboardInterrupt:
         if full:
             raise
@@ -140,7 +139,7 @@ def message_for(error: Exception) -> str:
                 return f"{group}={choice}: no such choice; allowed: {', '.join(choices)}"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {str(error.msg).splitlines()[0]}"
-    return " ".join(str(error).split())
+    return one_line(error) if cause else " ".join(str(error).split())
 
 
 def argument_of(key: str) -> str:

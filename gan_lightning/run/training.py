@@ -12,11 +12,10 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gan_lightning import perf
 from gan_lightning.callbacks.save_checkpoints import AtomicCheckpointIO, SaveCheckpoints
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import InputError, file_error, one_line, out_of_memory
 from gan_lightning.metrics.tables import summarize
 from gan_lightning.run import build
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
@@ -53,13 +52,24 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
             old, new = checkpoint.config["trainer"]["max_steps"], config.trainer.max_steps
             if new not in (old, -1):
                 log.info("The learning rates now fall until step %d instead of step %d", new, old)
-    with translated_errors(trainer, checkpoint):
+    with reported_errors(config, trainer, checkpoint):
         trainer.fit(gan, data, ckpt_path=str(checkpoint.path) if checkpoint else None)
     if trainer.is_global_zero:
         log_outputs(config, run, trainer)
         if (run / "error.txt").exists():  # a job of a sweep, which had been stopped
             (run / "error.txt").unlink()
             summarize(run.parent)
+
+
+def write_traceback(error: Exception) -> str:
+    """Write an error's traceback to the run's log file, and not to the terminal; return where it is, for a message."""
+    files = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+    if not files or (isinstance(error, InputError) and not error.__cause__):
+        return ""
+    record = logging.makeLogRecord({"levelname": "ERROR", "msg": "".join(traceback.format_exception(error))})
+    for file in files:
+        file.handle(record)
+    return f"; traceback: {shorten(Path(files[0].baseFilename))}"
 
 
 def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
@@ -99,20 +109,28 @@ def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | No
 
 
 @contextmanager
-def translated_errors(trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Iterator[None]:
-    """Raise InputError for what Lightning refuses, or weights that do not fit; exit with 128 + a signal's number."""
+def reported_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Iterator[None]:
+    """Write the traceback of an error to the run's log; exit with 128 + its number after a signal.
+
+    Raises:
+        InputError: For weights that do not fit, too little memory, and what a part from outside of this package raises.
+    """
     try:
         yield
-    except InputError:
-        raise
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
-        message = one_line(error)
-        if checkpoint and message.startswith("Error(s) in loading state_dict"):
+    except Exception as error:
+        if checkpoint and str(error).startswith("Error(s) in loading state_dict"):
             raise checkpoint.weights_error(error) from error
-        (*_, (frame, _)) = traceback.walk_tb(error.__traceback__)
-        if not frame.f_globals["__name__"].startswith(("pytorch_lightning", "lightning_fabric")):
-            raise  # not about the trainer's arguments
-        raise InputError(f"trainer: {message}") from error
+        where = write_traceback(error)
+        if isinstance(error, InputError) or file_error(error):
+            raise
+        if out_of_memory(error):
+            size, reason = config.data.get("batch_size"), f"a smaller batch or network needs less ({one_line(error)})"
+            raise InputError(f"data.batch_size={size}: out of memory; {reason}") from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise InputError(f"compile=true: {one_line(error)}{where}") from error
+        if line := build.foreign_part_error(config, error):
+            raise InputError(line + where) from error
+        raise
     except SystemExit as stop:  # Lightning's own, after a signal
         if not trainer.is_global_zero:
             sys.exit(0)  # Lightning kills the first rank when another one fails before it
