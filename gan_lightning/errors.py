@@ -1,6 +1,8 @@
 """Errors caused by invalid user input, and the parts of their messages."""
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -23,5 +25,39 @@ def as_typed(value: Any) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message on one line, at most 500 characters long."""
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    """Return an error's message on one line, at most 250 characters long; its class says more than a bare key."""
+    line = " ".join(str(error).split())
+    line = f"{type(error).__name__}: {line}".removesuffix(": ") if isinstance(error, LookupError) or not line else line
+    return line if len(line) <= 250 else f"{line[:249]}…"
+
+
+@contextmanager
+def foreign(subject: str, *, key: str = "") -> Iterator[None]:
+    """Raise InputError ``subject: message`` for any exception of other people's code within the context.
+
+    With a key of the config, a message that names an argument, as in ``size=0: must be at least 1``, follows the key.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a library or a user's class can fail in any way
+        line = one_line(error)
+        named = key and line.partition("=")[0].isidentifier()
+        raise InputError(f"{key}.{line}" if named else f"{subject}: {line}") from error
+
+
+def file_error(error: BaseException) -> str | None:
+    """Return an error of the file system as one line, or None if it is something else."""
+    no_space = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # without the file's name
+    if not isinstance(error, OSError) or not error.strerror or not (error.filename or no_space):
+        return None
+    return f"{error.filename or 'a file'}: {error.strerror}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that a device, or the computer, has no more memory."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")  # of CUDA, and of two allocators of torch
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
+    )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, out_of_memory
 from gan_lightning.run.cli import command
 
 
@@ -17,13 +17,19 @@ def main(config: DictConfig) -> None:
     from gan_lightning.callbacks.final_evaluation import evaluate_with_progress, save_metrics
     from gan_lightning.run import build
     from gan_lightning.run.checkpoint import Checkpoint
+    from gan_lightning.run.config import resolve_paths
     from gan_lightning.run.trust import names_of
 
     checkpoint = Checkpoint(config.checkpoint, names_of(config.trust))
     config.features = config.features or checkpoint.config["features"]
-    metrics, gan = build.metrics(config), checkpoint.gan().to(build.device(config.device))
+    metrics, gan = build.metrics(resolve_paths(config)), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)
-    values, table = evaluate_with_progress(gan, data, metrics, num_images=config.num_images, seed=config.seed)
+    try:
+        values, table = evaluate_with_progress(gan, data, metrics, num_images=config.num_images, seed=config.seed)
+    except Exception as error:  # of a metric from outside of this package
+        if out_of_memory(error) or not (line := build.foreign_part_error(config, error)):
+            raise
+        raise InputError(line) from error
     print(table)
     if config.out:
         save_metrics(values | {"seed": config.seed}, Path(config.out))

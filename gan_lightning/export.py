@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, foreign
 from gan_lightning.run.cli import command
 
 
@@ -30,16 +30,17 @@ def main(config: DictConfig) -> None:
     gan = Checkpoint(config.checkpoint, names_of(config.trust)).gan()
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # the exporter logs every pass over the graph
-    torch.onnx.export(
-        gan,
-        (gan.fixed_latents[:2],),
-        out,
-        input_names=["latents"],
-        output_names=["images"],
-        dynamic_shapes=({0: torch.export.Dim("N")},),
-        external_data=False,
-        verbose=False,
-    )
+    with foreign("export: the generator cannot be written as ONNX"):
+        torch.onnx.export(
+            gan,
+            (gan.fixed_latents[:2],),
+            out,
+            input_names=["latents"],
+            output_names=["images"],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            external_data=False,
+            verbose=False,
+        )
     print(out)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -74,6 +75,7 @@ def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProces
         sys.argv, root.handlers = argv, handlers
         root.setLevel(level)
         logging.disable(logging.NOTSET)
+        HydraConfig.instance().cfg = None
         os.environ.clear()
         os.environ.update(environment)
         gc.enable()

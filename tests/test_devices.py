@@ -9,6 +9,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from gan_lightning.run.config import quoted
 from gan_lightning.seeding import fold
 from tests.helpers import SMALL, call, last, same, scalars
 
@@ -65,9 +66,10 @@ def test_two_devices(tmp_path: Path) -> None:
     }
 
     signalled = f"+callbacks.signal={{_target_: tests.helpers.SignalAt, step: 6, signum: {int(signal.SIGTERM)}}}"
-    cut = train("cut", *SMALL, *TWO, "hydra.run.dir=cut", signalled, cwd=tmp_path, code=143)
+    name = "a 'cut' \"é\\"  # Lightning passes it on to the other process
+    cut = train(name, *SMALL, *TWO, f"hydra.run.dir={quoted(name)}", signalled, cwd=tmp_path, code=143)
     assert last(cut)["global_step"] == 8  # the ranks agree at the next log
-    train("cut", "checkpoint=cut/checkpoints/last.ckpt", "trust=tests", "+callbacks.signal=null", cwd=tmp_path)
+    train(name, f"checkpoint={quoted(cut)}", "trust=tests", "+callbacks.signal=null", cwd=tmp_path)
     assert same(last(run)["state_dict"], last(cut)["state_dict"])
     assert same(last(run)["optimizer_states"], last(cut)["optimizer_states"])
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from gan_lightning.data.images import InMemoryImages, StreamedImages, normalize
 from gan_lightning.data.integrity import check_archives
 from gan_lightning.data.samplers import ShuffledBatches
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, foreign
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -108,26 +108,23 @@ class ImageDataModule(LightningDataModule):
         """Check, download and unpack the data set where needed; other runs on this machine wait for it.
 
         Raises:
+            InputError: If it is damaged, or absent and cannot be downloaded.
+        """
+        with lock(self.root), redirect_stdout(StringIO()):
+            check_archives(getattr(self.dataset, "func", self.dataset), self.root, remove=self.download)
+            for train in (True, False) if self.download else ():
+                self.open(train=train, download=True)
+
+    def open(self, *, train: bool, download: bool) -> Any:
+        """Return the official training or test set.
+
+        Raises:
             InputError: If it is damaged, or absent and cannot be downloaded, or if its class rejects an argument.
         """
         kind = getattr(self.dataset, "func", self.dataset)
-        with lock(self.root):
-            check_archives(kind, self.root, remove=self.download)
-        for train in (True, False) if self.download else ():
-            try:
-                with lock(self.root), redirect_stdout(StringIO()):
-                    self.dataset(self.root, train=train, download=True)
-            except FileNotFoundError as error:
-                raise InputError(f"data.root={self.root}: {error}") from error
-            except ValueError as error:  # starts with the argument in the classes of this package
-                separator = "." if str(error).partition("=")[0].isidentifier() else ": "
-                raise InputError(f"data.dataset{separator}{error}") from error
-            except (RuntimeError, OSError) as error:
-                if isinstance(error, RuntimeError) and not kind.__module__.startswith("torchvision."):
-                    raise  # torchvision raises RuntimeError for absent or damaged files; in other classes it is a bug
-                raise InputError(
-                    f"data.root={self.root}: does not hold {kind.__name__}, which could not be downloaded: {error}"
-                ) from error
+        name = getattr(kind, "__name__", kind)
+        with foreign(f"data.root={self.root}: cannot be read as {name}", key="data.dataset"):
+            return self.dataset(self.root, train=train, download=download)
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split the data, once.
@@ -137,7 +134,7 @@ class ImageDataModule(LightningDataModule):
         """
         if hasattr(self, "test"):
             return
-        source = self.dataset(self.root, train=True, download=False)
+        source = self.open(train=True, download=False)
         cut = len(source) - self.val_size
         if cut < 1:
             needed = self.batch_size * self.minibatches_per_step
@@ -153,7 +150,7 @@ class ImageDataModule(LightningDataModule):
         shape = list(self.val.images.shape[1:])
         if self.image_shape and list(self.image_shape) != shape:
             raise InputError(f"model.image_shape={list(self.image_shape)}: must be {shape} for this data set")
-        self.test = InMemoryImages.of(self.dataset(self.root, train=False, download=False))
+        self.test = InMemoryImages.of(self.open(train=False, download=False))
         if self.device == "auto" and self.trainer and isinstance(self.train, InMemoryImages):
             self.train = self.train.to(self.trainer.strategy.root_device)
 

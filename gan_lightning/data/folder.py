@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import foreign
 
 
 class Folder(ImageFolder):
@@ -48,10 +48,7 @@ def read(path: str) -> Image.Image:
     Raises:
         InputError: If it cannot be read.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-                return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
-            return image.convert("RGB")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as an image; it may be incomplete") from error
+    with foreign(f"{path}: cannot be read as an image"), Image.open(path) as image:
+        if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+            return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+        return image.convert("RGB")

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
+from gan_lightning.errors import foreign
+
 
 def normalize(pixels: Tensor) -> Tensor:
     """Convert bytes 0..255 to floats in [-1, 1], any shape."""
@@ -74,8 +76,9 @@ class StreamedImages(Dataset[tuple[Tensor, Tensor]]):
         return self.size
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        images, labels = zip(*(self.dataset[i] for i in index.tolist()), strict=True)
-        return torch.stack([pil_to_tensor(image) for image in images]), torch.tensor(labels)
+        with foreign(f"data.dataset: {type(self.dataset).__name__} must have PIL images of one size and labels"):
+            images, labels = zip(*(self.dataset[i] for i in index.tolist()), strict=True)
+            return torch.stack([pil_to_tensor(image) for image in images]), torch.tensor(labels)
 
     def batches(self, size: int = 1000) -> Iterator[Tensor]:
         """Yield all images in order, (size, C, H, W) at a time."""

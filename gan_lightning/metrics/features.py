@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import InputError, foreign
 from gan_lightning.metrics.classifier import Classifier
 
 FOLDER = Path(__file__).parent
@@ -57,7 +58,7 @@ class Inception(nn.Module):
         weights: torch-fidelity's file of weights.
 
     Raises:
-        InputError: If the file does not exist, or holds anything but tensors.
+        ValueError: If the file does not exist, or has anything but weights.
         ModuleNotFoundError: If torch-fidelity is not installed.
     """
 
@@ -67,13 +68,13 @@ class Inception(nn.Module):
         from torchmetrics.image.fid import NoTrainInceptionV3
 
         super().__init__()
+        if not find_spec("torch_fidelity"):
+            raise ModuleNotFoundError("needs torch-fidelity; pip install 'gan-lightning[inception]'")
         if not Path(weights).is_file():
-            raise InputError(f"weights={weights}: no such file; must be torch-fidelity's file of Inception's weights")
-        try:  # torch-fidelity unpickles it
-            torch.load(weights, map_location="cpu", weights_only=True)
-        except Exception as error:  # of any class
-            raise InputError(f"weights={weights}: not a file of weights: {one_line(error)[:200]}") from error
-        self.network = NoTrainInceptionV3("inception-v3-compat", [str(self.num_features)], weights, antialias=False)
+            raise ValueError(f"weights={weights}: no such file; must be torch-fidelity's file of Inception's weights")
+        with foreign(f"weights={weights}: must be torch-fidelity's file of Inception's weights"):
+            torch.load(weights, map_location="cpu", weights_only=True)  # torch-fidelity would run code in it
+            self.network = NoTrainInceptionV3("inception-v3-compat", [str(self.num_features)], weights, antialias=False)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def text_table(titles: Iterable[str], rows: Iterable[Sequence[str]], caption: st
         table.add_column(title, justify="right" if i else "left", overflow="fold", no_wrap=i < unbroken)
     for row in rows:
         table.add_row(*row)
-    console = Console(file=StringIO(), width=WIDTH)
+    console = Console(file=StringIO(), width=WIDTH, markup=False, emoji=False)  # a cell may have [brackets]
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 

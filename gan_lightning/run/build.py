@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,6 @@ import hydra
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torchmetrics import Metric
 
 from gan_lightning.checks import check_gan
@@ -68,10 +68,10 @@ def argument_types(target: Any) -> dict[Any, str]:
 
 def as_input_error(key: str, error: BaseException) -> InputError:
     """Return an InputError that names the config key at which a part's error occurred."""
-    if isinstance(error, InputError):
-        return error
-    message = one_line(error)
+    message = str(error) if isinstance(error, InputError) else one_line(error)
     name = message.partition("=")[0]
+    if isinstance(error, InputError) and not name.isidentifier():
+        return error  # names a key already
     if isinstance(error, ValueError) and name.isidentifier():
         if key == "algorithm":  # other arguments of the GAN are keys of the trainer, or root keys
             key = "trainer" if name in GAN_TRAINER_KEYS else ""
@@ -79,6 +79,27 @@ def as_input_error(key: str, error: BaseException) -> InputError:
     else:
         message = f"{key}: {message}"
     return InputError(message)
+
+
+def foreign_part_error(config: DictConfig, error: BaseException) -> str | None:
+    """Return an error of a part from outside of this package as one line, with its key; None for one of this package.
+
+    The part is the innermost one of those that were being executed: libraries in between are not at fault.
+    """
+    nodes = [(key[:-9], target) for key, target in flatten(to_dict(config)) if key.endswith("._target_")]
+    others = [node for node in nodes if node[0] != "trainer" and not node[1].startswith("gan_lightning.")]
+    parts = [(key, hydra.utils.get_object(target)) for key, target in others]
+    for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
+        for key, part in parts:
+            is_method = inspect.isclass(part) and isinstance(frame.f_locals.get("self"), part)
+            if is_method or getattr(part, "__code__", None) is frame.f_code:
+                return f"{key}: {part.__name__} failed: {one_line(error)}"
+        module = frame.f_globals.get("__name__", "").partition(".")[0]
+        if module in ("pytorch_lightning", "lightning_fabric"):
+            return f"trainer: {one_line(error)}"
+        if module == "gan_lightning":
+            break
+    return None
 
 
 def factory(config: DictConfig, key: str) -> Any:
@@ -183,7 +204,7 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
     try:
         given["callbacks"] = [pl.callbacks.Timer(values["max_time"], verbose=False), *callbacks]
         trainer = hydra.utils.get_class(target)(**given, default_root_dir=str(run), **arguments)
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+    except Exception as error:  # of any class
         patterns = (r"{0}=", r"\b{0}\b", r"\b{1}\b")  # key=, or the key, or its value
         pairs = [(key, re.escape(str(value))) for key, value in values.items()]
         named = [pair[0] for p in patterns for pair in pairs if re.search(p.format(*pair), str(error))]
@@ -199,5 +220,5 @@ def device(name: str) -> torch.device:
     try:
         found = torch.accelerator.current_accelerator(check_available=True) or "cpu" if name == "auto" else name
         return torch.empty(0, device=found).device
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # of any class
         raise InputError(f"device={name}: must be auto, cpu or an accelerator of this machine, such as cuda") from error

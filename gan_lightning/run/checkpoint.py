@@ -14,7 +14,7 @@ from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
 from gan_lightning.run.compatibility import upgrade
-from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, project_folder, to_dict
+from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, project_folder, resolve_paths, to_dict
 from gan_lightning.run.trust import check_config
 
 FORMAT_VERSION = 2
@@ -76,7 +76,7 @@ class Checkpoint:
 
     def data(self, *, root: str | None = None) -> ImageDataModule:
         """Return the data module of the checkpoint's run, set up, with another root folder if one is given."""
-        config = OmegaConf.create(self.config)
+        config = resolve_paths(OmegaConf.create(self.config))
         config.data.root = root or self.data_root()
         data = build.data(config)
         data.download = self.may_download_to(config.data.root)
@@ -86,13 +86,15 @@ class Checkpoint:
 
     def data_root(self) -> str:
         """Return where the run had its data, or this project's folder if a torchvision data set is not there now."""
-        root, dataset = self.config["data"]["root"], self.config["data"].get("dataset") or {}
-        moved = not Path(root).is_dir() and str(dataset.get("_target_")).startswith("torchvision.")
-        return project_folder("data") if moved else root
+        data = resolve_paths(OmegaConf.create(self.config)).data
+        moved = not Path(data.root).is_dir() and str(OmegaConf.select(data, "dataset._target_")).startswith(
+            "torchvision."
+        )
+        return project_folder("data") if moved else data.root
 
     def may_download_to(self, root: str) -> bool:
         """Return whether data may be written to a folder: not if only the file names it."""
-        return root != self.config["data"]["root"] or root == project_folder("data")
+        return root != resolve_paths(OmegaConf.create(self.config)).data.root or root == project_folder("data")
 
     def resume_config(self, composed: DictConfig, overrides: list[str]) -> DictConfig:
         """Return the run's config with this command's overrides; InputError if one changes what a run must keep.
@@ -102,7 +104,7 @@ class Checkpoint:
         defaults: Any = OmegaConf.to_container(composed)
         for key in (*HYPERPARAMETERS, "metrics"):  # of which a run has what it was given
             del defaults[key]
-        config = OmegaConf.create(with_defaults(self.config, defaults))
+        config = resolve_paths(OmegaConf.create(with_defaults(self.config, defaults)))
         keys = []
         for override in OverridesParser.create().parse_overrides(overrides):
             keys.append(key := override.key_or_group.replace("/", "."))

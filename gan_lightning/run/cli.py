@@ -1,6 +1,5 @@
 """The entry point that all commands share: compose the config, validate it, and report mistakes in one line."""
 
-import errno
 import gc
 import logging
 import os
@@ -17,13 +16,21 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, file_error, one_line, out_of_memory
 from gan_lightning.perf.openmp import CpuUse, set_wait_policy
 from gan_lightning.run import sweep
-from gan_lightning.run.config import CONF, clear_none_choices, register_resolvers
+from gan_lightning.run.config import (
+    CONF,
+    clear_none_choices,
+    expand_home,
+    quoted,
+    register_resolvers,
+    resolve_paths,
+    start_folder,
+)
 from gan_lightning.run.schema import choices_of, known_keys, unknown_key, validate
 
 
@@ -44,12 +51,14 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             try:
                 with one_line_errors(full_error == "1"):
                     if job.mode == RunMode.MULTIRUN:
-                        return sweep.run_job(name)
+                        return sweep.run_job(name, config)
                     if deleted := next((o for o in job.overrides.task if o.startswith("~")), None):
                         raise InputError(f"{deleted}: keys cannot be deleted; use {deleted[1:]}=null or =none")
                     clear_none_choices(config)
-                    config = validate(name, config)
+                    config = validate(name, resolve_paths(config))
                     set_wait_policy(config.get("omp_wait_policy", "auto"), cpu_use, trainer=config.get("trainer") or {})
+                    with read_write(job):  # type: ignore[arg-type]
+                        job.run.dir = quoted(job.run.dir)[1:-1]  # Lightning passes it on to other ranks between quotes
                     import pytorch_lightning  # noqa: F401
 
                     gc.freeze()  # what the imports created
@@ -57,7 +66,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                     return task(config)
             finally:
                 folder = Path(job.runtime.output_dir)
-                if folder != Path.cwd() and not (folder / ".hydra").exists():  # the run has not begun
+                if folder != start_folder() and not (folder / ".hydra").exists():  # the run has not begun
                     with suppress(OSError):
                         (folder / f"{name}.log").unlink(missing_ok=True)
                         folder.rmdir()
@@ -68,8 +77,12 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs them besides
             register_resolvers()
             with one_line_errors(full_error == "1"):
+                if "${" in (folder := str(Path.cwd())):
+                    raise InputError(
+                        f"{folder}: Hydra cannot run in a folder with ${{ in its name, a reference to a key"
+                    )
                 # argparse needs flags in front of overrides
-                sys.argv[1:] = sorted(sys.argv[1:], key=lambda a: a not in ("-m", "--multirun"))
+                sys.argv[1:] = sorted(map(expand_home, sys.argv[1:]), key=lambda a: a not in ("-m", "--multirun"))
                 hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(run)()
 
         cpu_use = CpuUse()
@@ -84,15 +97,15 @@ def one_line_errors(full: bool) -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        ours = not isinstance(error, ValueError) or isinstance(error, InputError) or "Config group" in str(error)
+        ours = isinstance(error, HydraException | OmegaConfBaseException | InputError) or "Config group" in str(error)
         if full or not ours:
             raise
         sys.exit(message_for(error))
-    except OSError as error:
-        no_space = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # raised without the file's name
-        if full or not ((error.filename or no_space) and error.strerror):
+    except Exception as error:
+        line = f"out of memory: {one_line(error)}" if out_of_memory(error) else file_error(error)
+        if full or not line:
             raise
-        sys.exit(f"{error.filename or 'a file'}: {error.strerror}")
+        sys.exit(line)
     except KeyboardInterrupt:
         if full:
             raise
@@ -124,7 +137,9 @@ def message_for(error: Exception) -> str:
         for group, _, choice in (argument.partition("=") for argument in sys.argv[1:]):
             if (choices := choices_of(group)) and choice not in choices:
                 return f"{group}={choice}: no such choice; allowed: {', '.join(choices)}"
-    return " ".join(str(error).split())
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {str(error.msg).splitlines()[0]}"
+    return one_line(error) if cause else " ".join(str(error).split())
 
 
 def argument_of(key: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from gan_lightning.errors import InputError, one_line
 
@@ -20,6 +20,8 @@ PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
 HYPERPARAMETERS = ("seed", "k", "latent_scale", "algorithm", "model", "loss", "penalty", "ema", "optimizer", "data")
+PATHS = re.compile(r"checkpoint|out|data\.root|(.+\.)?features\.weights")  # keys
+SIMPLE = re.compile(r"[\w./-]+", re.ASCII)  # what neither Hydra nor a shell reads in another way
 
 
 def register_resolvers() -> None:
@@ -45,7 +47,7 @@ def register_resolvers() -> None:
 
 def project_folder(name: str) -> str:
     """Return a folder of this project in a clone or an editable install, else of the working directory."""
-    return str((CHECKOUT if CHECKOUT / "conf" == CONF else Path.cwd()) / name)
+    return str((CHECKOUT if CHECKOUT / "conf" == CONF else start_folder()) / name)
 
 
 def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
@@ -115,9 +117,43 @@ def checkpoint_path(given: str | Path) -> Path:
     return path
 
 
+def start_folder() -> Path:
+    """Return the folder where the command was started, which ``hydra.job.chdir=true`` leaves."""
+    return Path(HydraConfig.get().runtime.cwd) if HydraConfig.initialized() else Path.cwd()
+
+
+def resolve_paths(config: DictConfig) -> DictConfig:
+    """Return the config with the home folder for a leading ``~/`` in its paths, in place.
+
+    Relative paths become absolute if ``hydra.job.chdir=true`` has left the folder where they were typed.
+    """
+    start = start_folder()
+    for key, given in flatten(OmegaConf.to_container(config)):
+        if PATHS.fullmatch(key) and given not in (None, MISSING):
+            path = value = str(OmegaConf.select(config, key))
+            if path.startswith("~/"):
+                path = str(Path.home()) + path[1:]
+            if start != Path.cwd() and (not key.endswith("weights") or (start / path).is_file()):  # else a bare name
+                path = str(start / path)
+            if path != value:
+                OmegaConf.update(config, key, path)
+    return config
+
+
+def expand_home(typed: str) -> str:
+    """Return an argument of the command line with the home folder for ``~/``, which shells keep in ``key=~/path``."""
+    found = re.fullmatch(r"([^=]+=)(['\"]?)~(/.*)", typed, re.DOTALL)
+    if not found:
+        return typed
+    key, quote, rest = found.groups()
+    path = f"{Path.home()}{rest}"
+    return f"{key}{quote}{path}" if quote or SIMPLE.fullmatch(str(Path.home())) else f"{key}{quoted(path)}"
+
+
 def shorten(path: Path) -> Path:
-    """Return a path relative to the working directory if it lies within."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    """Return a path relative to the folder where the command was started if it lies within."""
+    start = start_folder()
+    return path.relative_to(start) if path.is_relative_to(start) else path
 
 
 def command_line(module: str, *arguments: str, configs: bool = False) -> str:
@@ -139,13 +175,14 @@ def config_flags() -> list[str]:
 
 def argument(key: str, value: Any) -> str:
     """Return ``key=value`` as an override for the command line, quoted for Hydra and for the shell where necessary."""
-    simple = re.fullmatch(r"[\w./-]+", str(value), re.ASCII)
-    return f"{key}={value}" if simple else shlex.quote(f"{key}={quoted(value)}")
+    value = f"./{value}" if str(value).startswith("~/") else value  # a folder of that name
+    return f"{key}={value}" if SIMPLE.fullmatch(str(value)) else shlex.quote(f"{key}={quoted(value)}")
 
 
 def quoted(value: Any) -> str:
     """Return a value in Hydra's quotes."""
-    return '"' + re.sub(r'(\\*)"', r'\1\1\\"', str(value)) + '"'
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', str(value))
+    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'  # the last backslashes come before a quote, too
 
 
 def to_dict(config: DictConfig) -> dict[str, Any]:

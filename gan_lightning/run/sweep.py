@@ -13,12 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.tables import read_overrides, summarize
-from gan_lightning.run.config import config_flags, quoted
+from gan_lightning.run.config import config_flags, quoted, start_folder
+from gan_lightning.run.trust import own_modules
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
-def run_job(name: str) -> float | None:
+def run_job(name: str, config: DictConfig) -> float | None:
     """Run the current job of a multirun in its own process, so that jobs do not affect each other.
 
     A job that finished in an earlier sweep of the same folder is skipped, and one that was stopped is resumed. Only an
@@ -31,10 +32,13 @@ def run_job(name: str) -> float | None:
         raise InputError(f"hydra.sweep.dir={folder.parent}: holds a sweep with other overrides; use a new folder")
     code = 0
     if not metrics.exists():
-        task = [f"checkpoint={quoted(checkpoint)}"] if checkpoint.exists() else overrides
+        task = overrides
+        if checkpoint.exists():  # trust what this command would build itself
+            task = [f"checkpoint={quoted(checkpoint)}", f"trust=[{','.join(own_modules(config))}]"]
         error.unlink(missing_ok=True)  # of an earlier sweep in the same folder
-        arguments = [*config_flags(), *task, f"hydra.run.dir={quoted(folder)}"]
-        code, last_line = run([sys.executable, "-m", f"gan_lightning.{name}", *arguments])
+        chdir = ["hydra.job.chdir=true"] if job.job.chdir else []
+        arguments = [*config_flags(), *task, *chdir, f"hydra.run.dir={quoted(folder)}"]
+        code, last_line = run([sys.executable, "-m", f"gan_lightning.{name}", *arguments], cwd=start_folder())
     if code:
         (folder / ".hydra").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(overrides, folder / ".hydra" / "overrides.yaml")
@@ -45,14 +49,14 @@ def run_job(name: str) -> float | None:
     return next((row.get(monitor) for row in rows if row["job"] == folder.name), None)
 
 
-def run(command: Sequence[str]) -> tuple[int, str]:
-    """Run a command, passing its output on; return its exit code and the last line of its standard error.
+def run(command: Sequence[str], cwd: Path | None = None) -> tuple[int, str]:
+    """Run a command in a folder, passing its output on; return its exit code and the last line of its standard error.
 
     The code is 128 plus the signal's number if a signal ended the command, as in a shell. SIGINT and SIGTERM are passed
     on, each once: the command does not receive the terminal's signals itself.
     """
     last_line = ""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         handlers = {
             number: signal.signal(number, lambda number, _: process.send_signal(number))
             for number in (signal.SIGINT, signal.SIGTERM)

@@ -13,16 +13,15 @@ import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gan_lightning import perf
 from gan_lightning.callbacks.save_checkpoints import SaveCheckpoints
 from gan_lightning.checkpoint_file import CheckpointIO
-from gan_lightning.errors import InputError, as_typed, one_line
+from gan_lightning.errors import InputError, as_typed, file_error, one_line, out_of_memory
 from gan_lightning.metrics.tables import summarize
 from gan_lightning.run import build
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
-from gan_lightning.run.config import argument, command_line, fill_in, shorten, silence_lightning, to_dict
+from gan_lightning.run.config import argument, command_line, fill_in, shorten, silence_lightning, start_folder, to_dict
 from gan_lightning.run.trust import names_of, targets, trust_arguments
 
 log = logging.getLogger(__name__)
@@ -52,16 +51,9 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
     trainer = build.trainer(config, run, build.callbacks(config, metrics), logger=logger, plugins=plugins)
     gan.save_hyperparameters({"format_version": FORMAT_VERSION, "config": to_dict(config)}, logger=False)
     perf.apply(gan, trainer, cpu_tuning=config.cpu_tuning, compile=config.compile, cuda_graphs=config.cuda_graphs)
-    if trainer.is_global_zero:
-        (run / ".hydra").mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, run / ".hydra" / "config.yaml")
-        if not (run / ".hydra" / "overrides.yaml").exists():  # a resumed run keeps its own
-            OmegaConf.save(overrides, run / ".hydra" / "overrides.yaml")
-        if checkpoint and "flat" in (config.optimizer.scheduler or {}):
-            old, new = checkpoint.config["trainer"]["max_steps"], config.trainer.max_steps
-            if new not in (old, -1):
-                log.info("The learning rates now fall until step %d instead of step %d", new, old)
-    with lock(run, trainer), translated_errors(config, trainer, checkpoint):
+    with lock(run, trainer), reported_errors(config, trainer, checkpoint):
+        if trainer.is_global_zero:
+            describe_run(config, run, overrides, checkpoint)
         trainer.fit(gan, data, ckpt_path=str(checkpoint.path) if checkpoint else None)
     if trainer.is_global_zero:
         log_outputs(config, run, trainer)
@@ -70,9 +62,31 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
             summarize(run.parent)
 
 
+def describe_run(config: DictConfig, run: Path, overrides: list[str], checkpoint: Checkpoint | None) -> None:
+    """Write a run's config and overrides into its ``.hydra/``, and log a new end of falling learning rates."""
+    OmegaConf.save(config, run / ".hydra" / "config.yaml")
+    if not (run / ".hydra" / "overrides.yaml").exists():  # a resumed run keeps its own
+        OmegaConf.save(overrides, run / ".hydra" / "overrides.yaml")
+    if checkpoint and "flat" in (config.optimizer.scheduler or {}):
+        old, new = checkpoint.config["trainer"]["max_steps"], config.trainer.max_steps
+        if new not in (old, -1):
+            log.info("The learning rates now fall until step %d instead of step %d", new, old)
+
+
+def write_traceback(error: Exception) -> str:
+    """Write an error's traceback to the run's log file, and not to the terminal; return where it is, for a message."""
+    files = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+    if not files or (isinstance(error, InputError) and not error.__cause__):
+        return ""
+    record = logging.makeLogRecord({"levelname": "ERROR", "msg": "".join(traceback.format_exception(error))})
+    for file in files:
+        file.handle(record)
+    return f"; traceback: {shorten(Path(files[0].baseFilename))}"
+
+
 def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
     """Log the paths of a run's outputs, and commands to sample, evaluate and resume."""
-    outputs = Path("outputs") if run.is_relative_to(Path("outputs").absolute()) else run
+    outputs = Path("outputs") if run.is_relative_to(start_folder() / "outputs") else run
     checkpoint, samples = run / "checkpoints" / "last.ckpt", run / "samples.png"
     path, number = argument("checkpoint", shorten(checkpoint)), f"num_images={config.num_images}"
     path = " ".join([path, *trust_arguments(config)])
@@ -105,7 +119,8 @@ def lock(run: Path, trainer: pl.Trainer) -> Iterator[None]:
     if not trainer.is_global_zero:
         yield
         return
-    held = FileLock(run / ".lock")
+    (run / ".hydra").mkdir(parents=True, exist_ok=True)
+    held = FileLock(run / ".hydra" / "lock")
     try:
         held.acquire(blocking=False)
     except Timeout as error:
@@ -123,32 +138,57 @@ def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | No
     if checkpoint and run.resolve() == checkpoint.path.absolute().parent.parent.resolve():
         return
     if (run / "checkpoints").exists() or (run / "metrics.json").exists():
-        raise InputError(f"hydra.run.dir={run}: holds a run; resume it with checkpoint={run} or use a new folder")
+        raise InputError(
+            f"hydra.run.dir={run}: holds a run; resume it with {argument('checkpoint', run)} or use a new folder"
+        )
     if checkpoint and checkpoint.step == (steps := config.trainer.max_steps):
         raise InputError(f"trainer.max_steps={steps}: the checkpoint's run has reached it; must be more than {steps}")
 
 
+def worker_died(error: Exception) -> bool:
+    """Return whether an error means that a process of the data loader has ended; it can also be seen as a lost pipe."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    lost = isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error)
+    return lost and "torch.utils.data.dataloader" in modules
+
+
 @contextmanager
-def translated_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Iterator[None]:
-    """Raise InputError for what Lightning refuses, or weights that do not fit; exit with 128 + a signal's number."""
+def reported_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpoint | None) -> Iterator[None]:
+    """Write the traceback of an error to the run's log; exit with 128 + its number after a signal.
+
+    Raises:
+        InputError: For weights that do not fit, too little memory, and what a part from outside of this package raises.
+    """
     try:
         yield
-    except InputError:
-        raise
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
-        message = one_line(error)
-        if checkpoint and message.startswith("Error(s) in loading state_dict"):
+    except Exception as error:
+        if checkpoint and str(error).startswith("Error(s) in loading state_dict"):
             raise checkpoint.weights_error(error) from error
-        (*_, (frame, _)) = traceback.walk_tb(error.__traceback__)
-        if not frame.f_globals["__name__"].startswith(("pytorch_lightning", "lightning_fabric")):
-            raise  # not about the trainer's arguments
-        raise InputError(f"trainer: {message}") from error
+        where = write_traceback(error)
+        if isinstance(error, InputError) or file_error(error):
+            raise
+        if out_of_memory(error):
+            size, reason = config.data.get("batch_size"), f"a smaller batch or network needs less ({one_line(error)})"
+            raise InputError(f"data.batch_size={size}: out of memory; {reason}") from error
+        if worker_died(error):
+            number, reason = (
+                config.data.get("num_workers"),
+                "a process that reads images died, perhaps for want of memory",
+            )
+            how = f"{resume_command(config, Path(trainer.default_root_dir))} data.num_workers=0"
+            raise InputError(f"data.num_workers={number}: {reason} ({one_line(error)}); {how}") from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise InputError(f"compile=true: {one_line(error)}{where}") from error
+        if line := build.foreign_part_error(config, error):
+            raise InputError(line + where) from error
+        raise
     except SystemExit as stop:  # Lightning's own, after a signal
         if not trainer.is_global_zero:
             sys.exit(0)  # Lightning kills the first rank when another one fails before it
         run, callbacks = Path(trainer.default_root_dir), trainer.callbacks  # type: ignore[attr-defined]
-        received = next((c.stopped_by for c in callbacks if isinstance(c, SaveCheckpoints)), None)
-        signum = received or (signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else signal.SIGTERM)
+        received = next((c.stopped_by or c.received for c in callbacks if isinstance(c, SaveCheckpoints)), None)
+        by_keyboard = isinstance(stop.__context__, KeyboardInterrupt)
+        signum = signal.Signals(received or (signal.SIGINT if by_keyboard else signal.SIGTERM))
         saved = (run / "checkpoints" / "last.ckpt").exists()
         how = f". To resume:\n  {resume_command(config, run)}" if saved else ", without a checkpoint"
         log.info("Stopped by %s at step %d%s", signum.name, trainer.global_step, how)

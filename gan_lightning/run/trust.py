@@ -130,10 +130,15 @@ def is_part(group: str, name: str) -> bool:
     return inspect.isclass(found) and any(home.startswith(f"{module}.") for module in modules)
 
 
-def trust_arguments(config: DictConfig) -> list[str]:
-    """Return the arguments of a command for which a checkpoint with this config is trusted; none if it need not be."""
+def own_modules(config: DictConfig) -> list[str]:
+    """Return the packages that a checkpoint with this config can use only if they are trusted."""
     found = targets(to_dict(config))
-    own = sorted({name.partition(".")[0] for key, name in found if not is_part(key.partition(".")[0], name)})
+    return sorted({name.partition(".")[0] for key, name in found if not is_part(key.partition(".")[0], name)})
+
+
+def trust_arguments(config: DictConfig) -> list[str]:
+    """Return the argument, if any, that a command needs for a checkpoint with this config, quoted for a shell."""
+    own = own_modules(config)
     return [f"trust={own[0]}" if len(own) == 1 else f"'trust=[{','.join(own)}]'"] if own else []
 
 

@@ -15,7 +15,7 @@ from torchvision.transforms import Resize
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.data.folder import Folder
 from gan_lightning.data.gaussian import Gaussian
-from gan_lightning.data.images import InMemoryImages
+from gan_lightning.data.images import InMemoryImages, StreamedImages
 from gan_lightning.errors import InputError
 from tests.helpers import ROOT, same
 
@@ -203,7 +203,7 @@ def test_simultaneous_runs_unpack_one_after_another(tmp_path: Path) -> None:
 
 def test_absent_data_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
-    with pytest.raises(InputError, match=r"^data\.root=.*empty: .* MNIST, .* not be downloaded"):
+    with pytest.raises(InputError, match=r"^data\.root=.*empty: cannot be read as MNIST: .*downloading"):
         make(root=str(tmp_path / "empty")).prepare_data()
 
 
@@ -216,12 +216,36 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         make(root=str(tmp_path)).prepare_data()
 
 
-def test_a_bug_in_a_data_set_is_not_an_input_error(tmp_path: Path) -> None:
-    def faulty(root: str, train: bool, download: bool) -> Any:
-        raise RuntimeError("a bug")
+class Faulty(FakeData):
+    """A user's data set, which fails when it is made, or when an image is read."""
 
-    with pytest.raises(RuntimeError, match=r"^a bug$"):
-        make(dataset=faulty, root=str(tmp_path)).prepare_data()
+    def __init__(self, root: str, *, train: bool, download: bool, error: type[Exception] | None = None) -> None:
+        if error:
+            raise error("a bug")
+        super().__init__(size=30, image_size=(1, 4, 4))
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 3:
+            raise KeyError("a bug")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, AssertionError, EOFError, ValueError, TypeError])
+def test_an_error_of_a_data_set_is_one_line(tmp_path: Path, error: type[Exception]) -> None:
+    data = make(dataset=partial(Faulty, error=error), root=str(tmp_path))
+    for read in (data.prepare_data, data.setup):
+        with pytest.raises(InputError, match=rf"^data\.root={tmp_path}: cannot be read as Faulty: a bug$") as caught:
+            read()
+        assert isinstance(caught.value.__cause__, error)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_error_of_an_image_is_one_line(tmp_path: Path, num_workers: int) -> None:
+    data = make(dataset=Faulty, root=str(tmp_path), val_size=10, in_memory=False, num_workers=num_workers)
+    data.test = InMemoryImages(torch.zeros(0), torch.zeros(0))  # set up already
+    data.train = StreamedImages(data.open(train=True, download=False), 20)
+    with pytest.raises(InputError, match=r"^data\.dataset: Faulty .*: KeyError: 'a bug'$"):
+        list(data.train_dataloader())
 
 
 def test_arguments_that_a_data_set_rejects_are_one_line() -> None:
@@ -231,7 +255,7 @@ def test_arguments_that_a_data_set_rejects_are_one_line() -> None:
 
 def test_a_folder_without_classes_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, match=rf"^data\.root={tmp_path}: Couldn't find any class folder in"):
+    with pytest.raises(InputError, match=rf"^data\.root={tmp_path}: cannot be read as Folder: Couldn't find"):
         make(dataset=partial(Folder, size=28, channels=1), root=str(tmp_path)).prepare_data()
 
 

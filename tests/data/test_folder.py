@@ -25,6 +25,13 @@ def test_an_unreadable_image_is_named(tmp_path: Path, size: int) -> None:
         read(str(path))
 
 
+def test_an_image_that_pillow_refuses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)  # a DecompressionBombError, which is no OSError
+    Image.new("L", (9, 9)).save(tmp_path / "large.png")
+    with pytest.raises(InputError, match=r"large\.png: cannot be read as an image: .*exceeds limit"):
+        read(str(tmp_path / "large.png"))
+
+
 @pytest.mark.parametrize(
     ("changes", "line"), [({"size": 0}, r"^size=0: .* at least 1"), ({"channels": 2}, r"^channels=2: .* 1 .* or 3 ")]
 )

@@ -110,9 +110,13 @@ def test_fid_on_inception(inception_weights: Path) -> None:
     assert fid.real_features_num_samples == fid.fake_features_num_samples == 3
 
 
-def test_inception_without_weights_is_refused() -> None:
-    with pytest.raises(InputError, match=r"weights=none\.pth: no such file"):
+def test_inception_without_its_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^weights=none\.pth: no such file"):
         Inception(weights="none.pth")
+    torch.save({}, other := tmp_path / "other.pth")
+    with pytest.raises(InputError, match=rf"^weights={other}: must be torch-fidelity's .* Missing key") as caught:
+        Inception(weights=str(other))
+    assert len(str(caught.value)) < 400  # of 17,000 characters
 
 
 class FewPixels(torch.nn.Module):

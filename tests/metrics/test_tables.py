@@ -121,6 +121,12 @@ def test_the_summarys_table_has_at_most_80_columns(tmp_path: Path) -> None:
     assert " ".join(lines[-2:]) == f"8: {error}"
 
 
+def test_values_are_not_read_as_markup(tmp_path: Path) -> None:
+    for number in range(2):
+        job(tmp_path, number, [f"data.root='[a]:smile:{number}'"], "fid", "min")
+    assert all(f"'[a]:smile:{number}'" in summarize(tmp_path)[0] for number in range(2))
+
+
 def test_a_failed_sweep_has_a_summary(tmp_path: Path) -> None:
     job(tmp_path, 0, ["lr=1"], "fid", "min", error="no")
     assert summarize(tmp_path)[1] == [{"job": "0", "lr": "1", "error": "no"}]

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from torchmetrics import Metric
 
 import gan_lightning
 from gan_lightning import sampling
@@ -86,6 +87,21 @@ def test_evaluate_has_the_metrics_of_training(run: Path, tmp_path: Path) -> None
     assert found == pytest.approx({name: trained[name] for name in found}, rel=1e-5)
     assert {"parzen_ll", "val_parzen_ll", "accuracy", "val_accuracy", "seed"} <= set(found)
     assert "Parzen LL (nats)" in done.stdout
+
+
+class Broken(Metric):
+    """A user's metric with a fault."""
+
+    def update(self, images: torch.Tensor, real: bool) -> None:
+        raise KeyError(real)
+
+    def compute(self) -> torch.Tensor:
+        return torch.zeros(())
+
+
+def test_a_users_metric_that_fails_is_one_line(run: Path, tmp_path: Path) -> None:
+    done = command("evaluate", f"checkpoint={run}", f"+metrics.own._target_={__name__}.Broken", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "metrics.own: Broken failed: KeyError: False\n")
 
 
 @pytest.mark.parametrize(

@@ -298,14 +298,7 @@ def test_what_cannot_be_monitored(typed: list[str], line: str) -> None:
         fill_in(*typed)
 
 
-# Paths and printed commands
-
-
-@pytest.mark.parametrize("path", ["a/b-1.ckpt", "/sp ace/a=b é.ckpt", "it's.ckpt", "[1],x.ckpt", "$HOME.ckpt"])
-def test_a_printed_argument_is_read_as_it_is(path: str) -> None:
-    (typed,) = shlex.split(config.argument("checkpoint", path))
-    assert config.compose("sample", [typed]).checkpoint == path
-    assert config.argument("checkpoint", "a/b-1.ckpt") == "checkpoint=a/b-1.ckpt"
+# Printed commands
 
 
 @pytest.mark.parametrize("how", ["--config-dir={}", "hydra.searchpath=[file://{}]"])

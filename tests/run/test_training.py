@@ -13,12 +13,15 @@ from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
+from torch import Tensor
+from torch._dynamo.exc import BackendCompilerFailed
 
 from gan_lightning.errors import InputError
+from gan_lightning.losses import NonSaturating
 from gan_lightning.run import config, schema
 from gan_lightning.run.training import train
 from tests import helpers
-from tests.helpers import SMALL, assert_same_run, call, grids, last, resume, same, scalars
+from tests.helpers import SMALL, assert_same_run, call, command, grids, last, resume, same, scalars
 
 
 def test_run_folder(run: Path) -> None:
@@ -314,18 +317,96 @@ def test_a_run_that_ends_early_says_so(
 
 
 def test_a_callback_that_waits_for_what_is_not_measured(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^trainer: .*`fidd`.*`parzen_ll`"):
+    with pytest.raises(InputError, match=r"^callbacks.early: EarlyStopping failed: .*`fidd`"):
         helpers.run(tmp_path / "early", f"+callbacks.early={{{STOPPER}, monitor: fidd}}")
 
 
+class Faulty:
+    """Parts of a user's, which fail in training and not before."""
+
+    class Loss(NonSaturating):
+        def generator(self, fake_logits: Tensor) -> Tensor:
+            if len(fake_logits) > 2:
+                fake_logits @ fake_logits
+            return super().generator(fake_logits)
+
+    class Penalty:
+        def __init__(self, **_: object) -> None: ...
+
+        def __call__(self, *_: object) -> Tensor:
+            return Faulty.helper()
+
+    class Step(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+            if trainer.global_step == 2:
+                raise AssertionError
+
+    class OnlyFolder(Callback):
+        def on_fit_end(self, trainer: Trainer, *_: object) -> None:
+            (Path(trainer.default_root_dir) / "absent" / "file").touch()
+
+    class Compiler(Callback):
+        def on_train_batch_start(self, *_: object) -> None:
+            raise BackendCompilerFailed(compile, ValueError("no such\n compiler"), None)
+
+    class Memory(Callback):
+        def on_train_batch_start(self, *_: object) -> None:
+            torch.empty(2**60, dtype=torch.uint8)
+
+    @staticmethod
+    def helper() -> Tensor:
+        raise KeyError("what")
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ("loss._target_={}.Loss", "loss: Loss failed: mat1 and mat2 shapes cannot be multiplied .*"),
+        ("penalty._target_={}.Penalty", "penalty: Penalty failed: KeyError: 'what'"),
+        ("+callbacks.own._target_={}.Step", "callbacks.own: Step failed: AssertionError"),
+    ],
+)
+def test_an_error_of_a_users_part_is_one_line(tmp_path: Path, part: str, line: str) -> None:
+    done = command("train", *SMALL, part.format(f"{__name__}.Faulty"), "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"{line}; traceback: run/train\.log\n", done.stderr), done.stderr
+    assert "Traceback" not in done.stdout
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "Traceback (most recent call last):" in log
+    assert 'tests/run/test_training.py", line' in log
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ("Memory", r"data\.batch_size=64: out of memory; a smaller batch .*can't allocate memory.*"),
+        ("Compiler", r"compile=true: .* no such compiler; traceback: run/train\.log"),
+        ("OnlyFolder", r"\S+run/absent/file: No such file or directory"),
+    ],
+)
+def test_an_error_of_the_machine_is_one_line(tmp_path: Path, part: str, line: str) -> None:
+    typed = f"+callbacks.own._target_={__name__}.Faulty.{part}"
+    done = command("train", *SMALL, typed, "hydra.run.dir=run", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert re.fullmatch(f"{line}\n", done.stderr), done.stderr
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_an_error_of_a_users_part_has_its_traceback_on_request(tmp_path: Path) -> None:
+    typed = f"+callbacks.own._target_={__name__}.Faulty.Step"
+    done = call("-m", "gan_lightning.train", *SMALL, typed, cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "raise AssertionError" in done.stderr
+
+
 @pytest.mark.parametrize("kind", [NotImplementedError, RuntimeError, ValueError])
-def test_a_bug_in_a_part_keeps_its_traceback(
+def test_a_bug_in_this_package_keeps_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     def faulty(*_: object) -> None:
         raise kind("a bug")
 
-    monkeypatch.setattr("gan_lightning.callbacks.scalars.Scalars.on_train_start", faulty)
+    monkeypatch.setattr("gan_lightning.callbacks.scalars.time.perf_counter", faulty)
     with pytest.raises(kind, match=r"^a bug$") as caught:
         helpers.run(tmp_path / "run")
     assert not isinstance(caught.value, InputError)
