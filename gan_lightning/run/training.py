@@ -146,10 +146,13 @@ def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | No
 
 
 def worker_died(error: Exception) -> bool:
-    """Return whether an error means that a process of the data loader has ended; it can also be seen as a lost pipe."""
+    """Return whether an error means that a process of the data loader has ended.
+
+    torch raises it in a signal handler, so anywhere; or the pipe to the process breaks in the loader.
+    """
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    lost = isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error)
-    return lost and "torch.utils.data.dataloader" in modules
+    is_broken_pipe = isinstance(error, ConnectionError | EOFError) and "torch.utils.data.dataloader" in modules
+    return is_broken_pipe or str(error).startswith("DataLoader worker")
 
 
 @contextmanager
