@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class FinalEvaluation(Callback):
-    """After training, evaluate on validation and test images; write ``metrics.json``, log the table and HPARAMS.
+    """After training, evaluate on validation and test images; write ``metrics.json``, log the table and the metrics.
 
     A fast development run is not evaluated. On several devices the first one does the work.
 
@@ -33,7 +34,7 @@ class FinalEvaluation(Callback):
         metrics: Metrics by name; see :func:`gan_lightning.metrics.evaluation.compute_metrics`.
         num_images: Number of generated images.
         seed: Seed of their noise.
-        hyperparameters: For TensorBoard's HPARAMS tab, by name.
+        hyperparameters: For the loggers, by name; TensorBoard shows them with the final metrics in its HPARAMS tab.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -46,6 +47,15 @@ class FinalEvaluation(Callback):
             raise ValueError(f"num_images={num_images}: must be at least 1")
         self.metrics, self.num_images, self.seed = metrics, num_images, seed
         self.hyperparameters = hyperparameters
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Log the hyperparameters; TensorBoard takes them together with the final metrics."""
+        # MLflow refuses names with brackets
+        values = {re.sub(r"\[(\d+)\]", r".\1", name): value for name, value in self.hyperparameters.items()}
+        for logger in trainer.loggers:
+            if not isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(values)
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: GAN) -> None:
@@ -69,10 +79,12 @@ class FinalEvaluation(Callback):
         values |= {"images_seen": images_seen, "train_seconds": seconds, "seed": self.seed}
         values["images_per_second"] = images_seen / seconds if seconds else math.nan
         save_metrics(values, Path(trainer.default_root_dir) / "metrics.json")
+        final = {f"final/{name}": value for name, value in values.items()}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                final = {f"final/{name}": value for name, value in values.items()}
                 logger.log_hyperparams(dict(self.hyperparameters), final, step=trainer.global_step)
+            else:
+                logger.log_metrics(final, step=trainer.global_step)
 
 
 def evaluate_with_progress(
