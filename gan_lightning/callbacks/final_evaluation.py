@@ -4,7 +4,11 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +72,10 @@ class FinalEvaluation(Callback):
         values: dict[str, float] = {}
         if not trainer.fast_dev_run:
             log.info("Evaluating %s samples", f"{self.num_images:,}")
-            values, table = evaluate_with_progress(
-                pl_module, trainer.datamodule, self.metrics, num_images=self.num_images, seed=self.seed
-            )
+            with sigterm_raises():
+                values, table = evaluate_with_progress(
+                    pl_module, trainer.datamodule, self.metrics, num_images=self.num_images, seed=self.seed
+                )
             log.info("\n%s\n", table)
         images_seen = trainer.global_step * images_per_step(trainer)
         seconds = timer.time_elapsed("train") if timer else math.nan
@@ -85,6 +90,19 @@ class FinalEvaluation(Callback):
                 logger.log_hyperparams(dict(self.hyperparameters), final, step=trainer.global_step)
             else:
                 logger.log_metrics(final, step=trainer.global_step)
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Raise SystemExit on SIGTERM within the context, so that the end of the run is reported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def evaluate_with_progress(

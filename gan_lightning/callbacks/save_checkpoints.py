@@ -95,8 +95,13 @@ class SaveCheckpoints(ModelCheckpoint):
         self.warn_if_missed(trainer)
         self.save_newest(trainer)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, self.stop_now)
+
+    def stop_now(self, signum: int, frame: Any) -> None:
+        """Stop at once, as everything has been saved."""
+        self.stopped_by = signal.Signals(signum)
+        raise KeyboardInterrupt
 
     def warn_if_missed(self, trainer: Trainer) -> None:
         """Warn, once, if the monitored metric is not measured."""
