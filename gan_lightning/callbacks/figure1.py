@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from torchvision.transforms.functional import pil_to_tensor
 
+from gan_lightning.callbacks.pictures import log_picture
 from gan_lightning.data.images import normalize
 from gan_lightning.gan import GAN
 from gan_lightning.sampling import generate, sample
@@ -21,7 +23,7 @@ class Figure1(Callback):
     """Plot the densities of the data and of G together with D, at several steps: ``figure1.png``.
 
     D is plotted with the optimal discriminator of that generator (Proposition 1), p_data / (p_data + p_g), where either
-    density is above 0. Below, as in the paper, arrows lead from equally spaced z to G(z). In TensorBoard as
+    density is above 0. Below, as in the paper, arrows lead from equally spaced z to G(z). For loggers it is
     ``figures/snapshots``.
 
     Args:
@@ -56,10 +58,9 @@ class Figure1(Callback):
         """Plot all snapshots side by side."""
         data = torch.cat([normalize(images.cpu()) for images in trainer.datamodule.train.batches()]).flatten()
         figure = plot(self.snapshots, density(data))
-        figure.savefig(Path(trainer.default_root_dir) / "figure1.png", dpi=100)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("figures/snapshots", figure, trainer.global_step)
+        figure.savefig(path := Path(trainer.default_root_dir) / "figure1.png", dpi=100)
+        with Image.open(path) as picture:
+            log_picture(trainer, "figures/snapshots", pil_to_tensor(picture.convert("RGB")))
 
 
 def density(x: torch.Tensor) -> list[float]:

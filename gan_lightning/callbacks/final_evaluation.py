@@ -3,7 +3,12 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class FinalEvaluation(Callback):
-    """After training, evaluate on validation and test images; write ``metrics.json``, log the table and HPARAMS.
+    """After training, evaluate on validation and test images; write ``metrics.json``, log the table and the metrics.
 
     A fast development run is not evaluated. On several devices the first one does the work.
 
@@ -33,7 +38,7 @@ class FinalEvaluation(Callback):
         metrics: Metrics by name; see :func:`gan_lightning.metrics.evaluation.compute_metrics`.
         num_images: Number of generated images.
         seed: Seed of their noise.
-        hyperparameters: For TensorBoard's HPARAMS tab, by name.
+        hyperparameters: For the loggers, by name; TensorBoard shows them with the final metrics in its HPARAMS tab.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -48,6 +53,15 @@ class FinalEvaluation(Callback):
         self.hyperparameters = hyperparameters
 
     @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Log the hyperparameters; TensorBoard takes them together with the final metrics."""
+        # MLflow refuses names with brackets
+        values = {re.sub(r"\[(\d+)\]", r".\1", name): value for name, value in self.hyperparameters.items()}
+        for logger in trainer.loggers:
+            if not isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(values)
+
+    @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Evaluate, write and log."""
         timer = next((c for c in trainer.callbacks if isinstance(c, Timer)), None)
@@ -58,9 +72,10 @@ class FinalEvaluation(Callback):
         values: dict[str, float] = {}
         if not trainer.fast_dev_run:
             log.info("Evaluating %s samples", f"{self.num_images:,}")
-            values, table = evaluate_with_progress(
-                pl_module, trainer.datamodule, self.metrics, num_images=self.num_images, seed=self.seed
-            )
+            with sigterm_raises():
+                values, table = evaluate_with_progress(
+                    pl_module, trainer.datamodule, self.metrics, num_images=self.num_images, seed=self.seed
+                )
             log.info("\n%s\n", table)
         images_seen = trainer.global_step * images_per_step(trainer)
         seconds = timer.time_elapsed("train") if timer else math.nan
@@ -69,10 +84,25 @@ class FinalEvaluation(Callback):
         values |= {"images_seen": images_seen, "train_seconds": seconds, "seed": self.seed}
         values["images_per_second"] = images_seen / seconds if seconds else math.nan
         save_metrics(values, Path(trainer.default_root_dir) / "metrics.json")
+        final = {f"final/{name}": value for name, value in values.items()}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                final = {f"final/{name}": value for name, value in values.items()}
                 logger.log_hyperparams(dict(self.hyperparameters), final, step=trainer.global_step)
+            else:
+                logger.log_metrics(final, step=trainer.global_step)
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Raise SystemExit on SIGTERM within the context, so that the end of the run is reported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def evaluate_with_progress(

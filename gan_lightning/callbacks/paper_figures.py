@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from gan_lightning import sampling, visualize
+from gan_lightning.callbacks.pictures import log_picture
 from gan_lightning.data.images import to_pixels
 from gan_lightning.gan import GAN
 
@@ -14,7 +14,7 @@ from gan_lightning.gan import GAN
 class PaperFigures(Callback):
     """After training, show samples next to their nearest training images, and interpolations along lines in z.
 
-    In the run's folder as ``figure2.png`` and ``figure3.png``, in TensorBoard as ``figures/nearest`` and
+    In the run's folder they are ``figure2.png`` and ``figure3.png``, for loggers ``figures/nearest`` and
     ``figures/interpolation``.
 
     Args:
@@ -35,6 +35,4 @@ class PaperFigures(Callback):
             ("figure3.png", "figures/interpolation", visualize.grid(lines, sampling.INTERPOLATION_STEPS)),
         ):
             visualize.save(picture, Path(trainer.default_root_dir) / name, scale=2)
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image(tag, picture, trainer.global_step)
+            log_picture(trainer, tag, picture)

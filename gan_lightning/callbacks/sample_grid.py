@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from gan_lightning import sampling, visualize
+from gan_lightning.callbacks.pictures import log_picture
 from gan_lightning.data.images import to_pixels
 from gan_lightning.gan import GAN
 
 
 class SampleGrid(Callback):
-    """Log the images of the fixed latents to TensorBoard, and write the last ones to ``samples.png``.
+    """Log the images of the fixed latents as ``samples``, and write the last ones to ``samples.png``.
 
     Args:
         every_n_steps: Steps from one grid to the next. A run also begins and ends with one.
@@ -48,11 +48,10 @@ class SampleGrid(Callback):
 
     @rank_zero_only
     def log_grid(self, trainer: Trainer, gan: GAN) -> None:
-        """Log the current grid to TensorBoard."""
+        """Log the current grid."""
         self.last_step = trainer.global_step
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("samples", fixed_grid(gan), trainer.global_step)
+        if trainer.loggers:
+            log_picture(trainer, "samples", fixed_grid(gan))
 
 
 def fixed_grid(gan: GAN) -> Tensor:

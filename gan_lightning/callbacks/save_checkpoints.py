@@ -98,8 +98,13 @@ class SaveCheckpoints(Checkpoint):
         self.warn_if_missed(trainer)
         self.save_newest(trainer)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, self.stop_now)
+
+    def stop_now(self, signum: int, frame: Any) -> None:
+        """Stop at once, as everything has been saved."""
+        self.stopped_by = signal.Signals(signum)
+        raise KeyboardInterrupt
 
     def save_if_best(self, trainer: Trainer) -> None:
         """Write ``best-STEP.ckpt``, and remove any other, if the metric is better than before; call it on every rank.

@@ -3,6 +3,7 @@
 import inspect
 import re
 import traceback
+import urllib.parse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -189,8 +190,17 @@ def logger(config: DictConfig, run: Path, step: int) -> Any:
     """Return the logger, which writes into a run's folder, or False; after a resume TensorBoard drops later steps."""
     if config.logger is None:
         return False
-    resumed = step and config.logger._target_.endswith(".TensorBoardLogger")
-    return part(config, "logger", save_dir=str(run), **({"purge_step": step + 1} if resumed else {}))
+    kind = config.logger._target_.rpartition(".")[2]
+    name, folder = "save_dir", str(run)
+    if kind in ("CometLogger", "LitLogger"):
+        name = {"CometLogger": "offline_directory", "LitLogger": "root_dir"}[kind]
+    elif kind == "MLFlowLogger":  # makes a URI of the folder, in which nothing else may be
+        folder = urllib.parse.quote(str(run / "mlruns"))
+    takes = inspect.signature(locate("logger", config.logger)).parameters.values()
+    extra: dict[str, Any] = {name: folder} if any(p.name == name or p.kind is p.VAR_KEYWORD for p in takes) else {}
+    if step and kind == "TensorBoardLogger":
+        extra["purge_step"] = step + 1
+    return part(config, "logger", **extra)
 
 
 def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = (), **arguments: Any) -> pl.Trainer:

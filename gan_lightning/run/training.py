@@ -6,13 +6,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from gan_lightning import perf
 from gan_lightning.callbacks.save_checkpoints import SaveCheckpoints
@@ -48,12 +49,17 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
         data.download = checkpoint.may_download_to(config.data.root)
     logger = build.logger(config, run, checkpoint.step if checkpoint else 0)
     plugins = [CheckpointIO(checkpoint.content if checkpoint else None)]
-    trainer = build.trainer(config, run, build.callbacks(config, metrics), logger=logger, plugins=plugins)
+    callbacks = [*build.callbacks(config, metrics), SaveConfig(config, run, overrides)]
+    trainer = build.trainer(config, run, callbacks, logger=logger, plugins=plugins)
     gan.save_hyperparameters({"format_version": FORMAT_VERSION, "config": to_dict(config)}, logger=False)
     perf.apply(gan, trainer, cpu_tuning=config.cpu_tuning, compile=config.compile, cuda_graphs=config.cuda_graphs)
+    if trainer.is_global_zero and checkpoint:
+        old, new = checkpoint.config["trainer"]["max_steps"], config.trainer.max_steps
+        if "flat" in (config.optimizer.scheduler or {}) and new not in (old, -1):
+            log.info("The learning rates now fall until step %d instead of step %d", new, old)
+        if checkpoint.step == new:
+            log.info("Nothing is left to train at step %d of %d: only the final evaluation follows", new, new)
     with lock(run, trainer), reported_errors(config, trainer, checkpoint):
-        if trainer.is_global_zero:
-            describe_run(config, run, overrides, checkpoint)
         trainer.fit(gan, data, ckpt_path=str(checkpoint.path) if checkpoint else None)
     if trainer.is_global_zero:
         log_outputs(config, run, trainer)
@@ -62,15 +68,19 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
             summarize(run.parent)
 
 
-def describe_run(config: DictConfig, run: Path, overrides: list[str], checkpoint: Checkpoint | None) -> None:
-    """Write a run's config and overrides into its ``.hydra/``, and log a new end of falling learning rates."""
-    OmegaConf.save(config, run / ".hydra" / "config.yaml")
-    if not (run / ".hydra" / "overrides.yaml").exists():  # a resumed run keeps its own
-        OmegaConf.save(overrides, run / ".hydra" / "overrides.yaml")
-    if checkpoint and "flat" in (config.optimizer.scheduler or {}):
-        old, new = checkpoint.config["trainer"]["max_steps"], config.trainer.max_steps
-        if new not in (old, -1):
-            log.info("The learning rates now fall until step %d instead of step %d", new, old)
+class SaveConfig(pl.Callback):
+    """Write a run's ``.hydra/``, by which its folder is known, once its data has been read."""
+
+    def __init__(self, config: DictConfig, run: Path, overrides: list[str]) -> None:
+        self.config, self.overrides, self.folder = config, overrides, run / ".hydra"
+
+    @rank_zero_only
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write the config, and the overrides unless the run is resumed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, self.folder / "config.yaml")
+        if not (self.folder / "overrides.yaml").exists():
+            OmegaConf.save(self.overrides, self.folder / "overrides.yaml")
 
 
 def write_traceback(error: Exception) -> str:
@@ -131,6 +141,10 @@ def lock(run: Path, trainer: pl.Trainer) -> Iterator[None]:
         yield
     finally:
         held.release()
+        if not (run / ".hydra" / "config.yaml").exists():  # the run has not begun
+            with suppress(OSError):
+                Path(held.lock_file).unlink()
+                (run / ".hydra").rmdir()
 
 
 def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | None) -> None:

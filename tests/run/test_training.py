@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from torch import Tensor
 from torch._dynamo.exc import BackendCompilerFailed
+from torchmetrics import Metric
 
 from gan_lightning.errors import InputError
 from gan_lightning.losses import NonSaturating
@@ -142,6 +143,46 @@ def test_several_epochs_interrupted_twice_give_the_same_bits(tmp_path: Path, str
             go(cut, *(epochs if go is helpers.run else ()), killer)
     resume(cut, "+callbacks.signal4=null", "+callbacks.signal8=null")
     assert_same_run(whole, cut)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_final_evaluation_stops_at_once(
+    tmp_path: Path, signum: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run is resumed with the evaluation, and says that nothing else is left."""
+    caplog.set_level("INFO")
+    killer = f"+metrics.signal={{_target_: {__name__}.SignalInMetric, signum: {int(signum)}}}"
+    skipped = "callbacks.validation_metrics.skip=[signal]"
+    with pytest.raises(SystemExit) as stopped:
+        helpers.run(tmp_path / "run", killer, skipped)
+    assert stopped.value.code == 128 + signum
+    assert f"Stopped by {signal.Signals(signum).name} at step 12. To resume:" in caplog.text
+    assert "Nothing is left" not in caplog.text
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    resume(tmp_path / "run", "+metrics.signal=null")
+    assert "Nothing is left to train at step 12 of 12" in caplog.text
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["images_seen"] == 12 * 64
+
+
+class SignalInMetric(Metric):
+    """A metric that sends this process a signal."""
+
+    def __init__(self, *, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
+
+    def update(self, images: Tensor, real: bool) -> None:
+        signal.raise_signal(self.signum)
+
+    def compute(self) -> Tensor:
+        return torch.zeros(())
+
+
+def test_a_run_without_its_data_leaves_no_files(tmp_path: Path) -> None:
+    done = command("train", *SMALL, "data=folder", "data.root=absent", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch("data.root=absent: cannot be read as Folder: .*\n", done.stderr), done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_run_is_resumed_from_its_last_validation(run: Path, tmp_path: Path) -> None:
