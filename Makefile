@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
+# Not ?=, since some shells export HOST as the machine's name.
+HOST := localhost
+
 # Installs the package with an extra, and compiles bytecode on all cores; some packages ship files for a newer Python only.
 define install
 $(RUN) pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable ".[$(1)]"
@@ -37,8 +40,8 @@ check: setup ## lint, and check formatting and types
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-tensorboard: $(BIN)/.train ## start TensorBoard on all runs
-	$(RUN) tensorboard.main --logdir outputs
+tensorboard: $(BIN)/.train ## start TensorBoard on all runs, for this machine only; HOST=0.0.0.0 opens it to the network
+	$(RUN) tensorboard.main --logdir outputs --host $(HOST)
 
 sweep: $(BIN)/.train ## sweep the learning rate, and summarize the runs; ARGS="key=value ..." changes them
 	$(RUN) gan_lightning.train -m optimizer.lr=5e-4,1e-3,2e-3 $(ARGS)
