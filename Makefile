@@ -15,7 +15,7 @@ touch $@
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check tensorboard sweep classifier bench speedrun notebooks clean
+.PHONY: help setup train test check audit tensorboard sweep classifier bench speedrun notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ $(BIN)/.train: pyproject.toml constraints.txt
 $(BIN)/.dev: $(BIN)/.train
 	$(call install,dev)
 
+$(BIN)/.audit: $(BIN)/.train
+	$(call install,audit)
+
 train: $(BIN)/.train ## train a GAN on MNIST; ARGS="key=value ..." changes the run
 	$(RUN) gan_lightning.train $(ARGS)
 
@@ -39,6 +42,10 @@ check: setup ## lint, and check formatting and types
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+
+# Without --strict, a version that cannot be looked up is skipped.
+audit: $(BIN)/.audit ## look up known vulnerabilities of the versions in constraints.txt
+	$(RUN) pip_audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 tensorboard: $(BIN)/.train ## start TensorBoard on all runs, for this machine only; HOST=0.0.0.0 opens it to the network
 	$(RUN) tensorboard.main --logdir outputs --host $(HOST)
