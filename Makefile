@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
+# Not ?=, since some shells export HOST as the machine's name.
+HOST := localhost
+
 # Installs the package with an extra, and compiles bytecode on all cores; some packages ship files for a newer Python only.
 define install
 $(RUN) pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable ".[$(1)]"
@@ -12,7 +15,7 @@ touch $@
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check tensorboard sweep classifier bench speedrun notebooks clean
+.PHONY: help setup train test check audit tensorboard sweep classifier bench speedrun notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +29,9 @@ $(BIN)/.train: pyproject.toml constraints.txt
 $(BIN)/.dev: $(BIN)/.train
 	$(call install,dev)
 
+$(BIN)/.audit: $(BIN)/.train
+	$(call install,audit)
+
 train: $(BIN)/.train ## train a GAN on MNIST; ARGS="key=value ..." changes the run
 	$(RUN) gan_lightning.train $(ARGS)
 
@@ -37,8 +43,12 @@ check: setup ## lint, and check formatting and types
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-tensorboard: $(BIN)/.train ## start TensorBoard on all runs
-	$(RUN) tensorboard.main --logdir outputs
+# Without --strict, a version that cannot be looked up is skipped.
+audit: $(BIN)/.audit ## look up known vulnerabilities of the versions in constraints.txt
+	$(RUN) pip_audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+tensorboard: $(BIN)/.train ## start TensorBoard on all runs, for this machine only; HOST=0.0.0.0 opens it to the network
+	$(RUN) tensorboard.main --logdir outputs --host $(HOST)
 
 sweep: $(BIN)/.train ## sweep the learning rate, and summarize the runs; ARGS="key=value ..." changes them
 	$(RUN) gan_lightning.train -m optimizer.lr=5e-4,1e-3,2e-3 $(ARGS)
