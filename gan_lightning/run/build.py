@@ -18,6 +18,7 @@ from gan_lightning.checks import check_gan
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
+from gan_lightning.run import memory
 from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict
 from gan_lightning.run.schema import check_types, schema
 
@@ -96,6 +97,7 @@ def factory(config: DictConfig, key: str) -> Any:
 
 def gan(config: DictConfig) -> GAN:
     """Return the GAN of a training config, untrained; InputError if its parts are wrong or do not fit each other."""
+    memory.check_networks(config, part)
     loss, networks = part(config, "loss"), {name: part(config, f"model.{name}") for name in NETWORKS}
     for name, network in networks.items():
         if not isinstance(network, torch.nn.Module):
@@ -127,7 +129,10 @@ def data(config: DictConfig) -> ImageDataModule:
     """Return the data module of a training config, not yet set up."""
     shape = config.model.get("image_shape")
     minibatches = config.k * config.trainer.accumulate_grad_batches
-    return part(config, "data", minibatches_per_step=minibatches, image_shape=list(shape) if shape else None)
+    built = part(config, "data", minibatches_per_step=minibatches, image_shape=list(shape) if shape else None)
+    if isinstance(built, ImageDataModule):
+        memory.check_data(built, config)
+    return built
 
 
 def metrics(config: DictConfig) -> dict[str, Metric]:
@@ -143,6 +148,7 @@ def metrics(config: DictConfig) -> dict[str, Metric]:
 
 def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callback]:
     """Return the callbacks of a filled-in config that are not null, with what is set elsewhere in the config."""
+    memory.check_images("num_images", config.num_images, config)
     switches = {"progress_bar": "enable_progress_bar", "checkpoints": "enable_checkpointing"}  # Lightning's own
     values = to_dict(config)
     hyperparameters = {
@@ -161,6 +167,8 @@ def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callbac
     for name, callback in built.items():
         if not isinstance(callback, pl.Callback):
             raise InputError(f"callbacks.{name}._target_={chosen[name]._target_}: must be a Lightning callback")
+        if name != "final_evaluation" and isinstance(number := getattr(callback, "num_images", None), int):
+            memory.check_images(f"callbacks.{name}.num_images", number, config)
     return list(built.values())
 
 
@@ -176,6 +184,8 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
     """Return the trainer of a filled-in config, with a logger and plugins; InputError if Lightning refuses a value."""
     values = to_dict(config.trainer)
     target = values.pop("_target_")
+    if values["accelerator"] == "cpu" and isinstance(devices := values["devices"], int):
+        memory.require(f"trainer.devices={devices}", memory.PROCESS * devices)
     given = {key: value for key, value in values.items() if key not in (*GAN_TRAINER_KEYS, "max_time")}
     # Without ours, Lightning would add its own.
     given["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)

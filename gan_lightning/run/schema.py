@@ -103,6 +103,7 @@ def validate(name: str, config: DictConfig) -> DictConfig:
             config[key] = check_types(shape, config[key], key, known)
     refuse_unused(config)
     values = dict(flatten(to_dict(config)))
+    check_values(values)
     for key, choices in ALLOWED.items():
         if values.get(key) not in (None, *choices):
             raise InputError(f"{key}={values[key]}: must be one of {', '.join(choices)}")
@@ -117,6 +118,7 @@ def validate(name: str, config: DictConfig) -> DictConfig:
         checkpoint_path(values["checkpoint"])
     if "model" in config:
         check_training(values)
+        check_skipped(values)
     return config
 
 
@@ -180,8 +182,32 @@ def check_training(values: dict[str, Any]) -> None:
         refuse("cuda_graphs", "needs trainer.detect_anomaly=false, which would wait for the device")
 
 
+def check_skipped(values: dict[str, Any]) -> None:
+    """Raise InputError if the validation is to leave out a metric that is neither in the config nor under ``conf/``."""
+    skipped = {key: name for key, name in values.items() if key.startswith("callbacks.validation_metrics.skip[")}
+    known = {key.split(".")[1] for key in values if key.startswith("metrics.")}
+    if not known.issuperset(skipped.values()):
+        known |= {str(name) for path in (CONF / "metrics").glob("*.yaml") for name in OmegaConf.load(path)}
+    for key, name in skipped.items():
+        if name not in known:
+            metrics = ", ".join(sorted(known - {"defaults"}))
+            raise InputError(f"{key}={as_typed(name)}: no such metric; must be one of {metrics}")
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Raise InputError for what no key can be, by flattened keys."""
+    for key, value in values.items():
+        if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", value):
+            raise InputError(f"{key}={as_typed(value)!a}: must not have line breaks or other control characters")
+        if key.endswith("._target_") and not (isinstance(value, str) and value):
+            raise InputError(f"{key}={as_typed(value)}: must be a class or a function, as in {key}=MODULE.CLASS")
+
+
 def check_parts(config: DictConfig) -> None:
-    """Raise InputError if a part is given as a value and not as a class, as in ``optimizer.scheduler=cosine``."""
+    """Raise InputError if a group is given as a value, or a part and not as a class: ``optimizer.scheduler=cosine``."""
+    for key in GROUPS.intersection(config).difference(OPTIONAL_PARTS, REQUIRED_PARTS):
+        if not OmegaConf.is_dict(config[key]):
+            raise InputError(f"{key}={as_typed(config[key])}: must be a group of keys; set one, as in {key}.NAME=VALUE")
     entries = [f"{group}.{name}" for group in ("callbacks", "metrics") for name in config.get(group) or ()]
     for key in (*OPTIONAL_PARTS, *REQUIRED_PARTS, *entries):
         node = OmegaConf.select(config, key)
