@@ -15,10 +15,11 @@ def main(config: DictConfig) -> None:
         raise InputError(f"out={config.out}: must end in .json")
 
     from gan_lightning.callbacks.final_evaluation import evaluate_with_progress, save_metrics
-    from gan_lightning.run import build
+    from gan_lightning.run import build, memory
     from gan_lightning.run.checkpoint import Checkpoint
 
     checkpoint = Checkpoint(config.checkpoint)
+    memory.check_images("num_images", config.num_images, checkpoint.config)
     config.features = config.features or checkpoint.config["features"]
     metrics, gan = build.metrics(config), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)

@@ -177,15 +177,17 @@ def logger(config: DictConfig, run: Path, step: int) -> Any:
     if config.logger is None:
         return False
     resumed = step and config.logger._target_.endswith(".TensorBoardLogger")
-    return part(config, "logger", save_dir=str(run), **({"purge_step": step + 1} if resumed else {}))
+    built = part(config, "logger", save_dir=str(run), **({"purge_step": step + 1} if resumed else {}))
+    if not isinstance(built, pl.loggers.Logger):
+        raise InputError(f"logger._target_={config.logger._target_}: must be a Lightning logger")
+    return built
 
 
 def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = (), **arguments: Any) -> pl.Trainer:
     """Return the trainer of a filled-in config, with a logger and plugins; InputError if Lightning refuses a value."""
     values = to_dict(config.trainer)
     target = values.pop("_target_")
-    if values["accelerator"] == "cpu" and isinstance(devices := values["devices"], int):
-        memory.require(f"trainer.devices={devices}", memory.PROCESS * devices)
+    memory.check_devices(values)
     given = {key: value for key, value in values.items() if key not in (*GAN_TRAINER_KEYS, "max_time")}
     # Without ours, Lightning would add its own.
     given["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, as_typed
 from gan_lightning.perf.openmp import CpuUse, set_wait_policy
 from gan_lightning.run import sweep
 from gan_lightning.run.config import CONF, clear_none_choices, register_resolvers, typed_overrides
@@ -145,4 +145,4 @@ def first_line(error: BaseException) -> str:
 
 def argument_of(key: str) -> str:
     """Return the command's argument that sets a key, or the key if none does."""
-    return next((a for a in sys.argv[1:] if re.match(rf"{re.escape(key)}[.=]", a)), key)
+    return as_typed(next((a for a in sys.argv[1:] if re.match(rf"{re.escape(key)}[.=]", a)), key))

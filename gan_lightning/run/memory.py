@@ -3,7 +3,7 @@
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,15 +11,15 @@ import torch
 from omegaconf import DictConfig
 
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run.config import locate
 
-DATASETS: dict[str, Callable[..., float]] = {  # bytes by size, channels and number of validation images
-    "gan_lightning.data.gaussian.Gaussian": lambda size, *_: 16.0 * size,
-    "gan_lightning.data.folder.Folder": lambda size, channels, images: 1.0 * size**2 * channels * images,
+DATASETS: dict[str, Callable[..., int]] = {  # bytes by size, channels and number of validation images
+    "gan_lightning.data.gaussian.Gaussian": lambda size, *_: 16 * size,
+    "gan_lightning.data.folder.Folder": lambda size, channels, images: size**2 * channels * images,
 }
 SAMPLED = 1000  # noise vectors sampled at a time
-PROCESS = 3e8  # bytes of another process that has imported torch, at least
+PROCESS = 3 * 10**8  # bytes of another process that has imported torch, at least
 
 
 def machine_memory() -> int | None:
@@ -30,17 +30,18 @@ def machine_memory() -> int | None:
         return None
 
 
-def require(typed: str, needed: float) -> None:
+def require(typed: str, needed: int) -> None:
     """Raise InputError that begins with ``typed`` if this machine has less than the needed bytes of memory."""
     total = machine_memory()
     if total is not None and needed > total:
         raise InputError(f"{typed}: needs about {in_words(needed)} of memory, and this machine has {in_words(total)}")
 
 
-def in_words(size: float) -> str:
+def in_words(size: int) -> str:
     """Return a number of bytes, at least 1, with a unit."""
-    power = min(int(math.log(max(size, 1), 1000)), 6)
-    return f"{size / 1000**power:.3g} {('bytes', 'KB', 'MB', 'GB', 'TB', 'PB', 'EB')[power]}"
+    units = ("bytes", "KB", "MB", "GB", "TB", "PB", "EB")
+    power = min((len(str(size)) - 1) // 3, len(units) - 1)
+    return f"{min(size, 10**30) / 1000**power:.3g} {units[power]}"
 
 
 def check_networks(config: DictConfig, build: Callable[[DictConfig, str], Any]) -> None:
@@ -51,6 +52,7 @@ def check_networks(config: DictConfig, build: Callable[[DictConfig, str], Any]) 
         build: Builds the part at a key. It is called on torch's "meta" device, which allocates nothing; a network that
             cannot be built there, or that a function returns, which might keep it, is left out.
     """
+    require(f"model.image_shape={as_typed(config.model.get('image_shape'))}", 4 * pixels(config))
     for name in ("generator", "discriminator"):
         key, node, optimizer = f"model.{name}", config.model[name], config.optimizer[name]
         if not inspect.isclass(locate(key, node)):
@@ -67,9 +69,22 @@ def check_networks(config: DictConfig, build: Callable[[DictConfig, str], Any]) 
         check_images("algorithm.num_fixed_latents", number, config)
 
 
-def check_images(key: str, number: int, config: DictConfig, *, images: int = 1) -> None:
+def pixels(config: Mapping[Any, Any]) -> int:
+    """Return the number of a training image's pixels in all channels; 1 if the config does not tell."""
+    shape = config["model"].get("image_shape")
+    return math.prod(size for size in shape if isinstance(size, int)) if isinstance(shape, Sequence) else 1
+
+
+def check_images(key: str, number: int, config: Mapping[Any, Any], *, images: int = 1) -> None:
     """Raise InputError if images of the model's shape, ``images`` for each of a key's number, need too much memory."""
-    require(f"{key}={number}", 4.0 * min(number, 10**30) * images * math.prod(config.model.get("image_shape") or [1]))
+    require(f"{key}={number}", 4 * number * images * pixels(config))
+
+
+def check_devices(trainer: Mapping[Any, Any]) -> None:
+    """Raise InputError if the processes of a trainer on the CPU need too much memory."""
+    on_cpu = trainer["accelerator"] == "cpu" or not torch.accelerator.is_available()
+    if on_cpu and str(devices := trainer["devices"]).isdecimal():
+        require(f"trainer.devices={devices}", PROCESS * int(devices))
 
 
 def check_data(data: ImageDataModule, config: DictConfig) -> None:

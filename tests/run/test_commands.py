@@ -133,6 +133,8 @@ def test_a_folder_without_a_checkpoint(name: str, tmp_path: Path) -> None:
 def test_a_checkpoint_is_required(name: str, tmp_path: Path) -> None:
     done = command(name, cwd=tmp_path)
     assert re.fullmatch(r"checkpoint=\?\?\?: a value is required.*\n", done.stderr), done.stderr
+    done = command(name, "checkpoint=null", cwd=tmp_path)
+    assert done.stderr == "checkpoint=null: must be a file\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device that is always full")

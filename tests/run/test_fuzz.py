@@ -20,16 +20,18 @@ import pytest
 import torch
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import as_typed
+from gan_lightning.gan import GAN
 from gan_lightning.run import cli, config, memory, schema, training
 from tests import helpers
 from tests.test_configs import CHOICES, NEEDS, ROOTS
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "35"))  # for each key
+RUNS = int(os.environ.get("FUZZ_RUNS", "12"))  # whole runs of each command, and eight times as many of train
 SECONDS, MEMORY = 10, 2 * 10**9  # that an input may take
 GROUPS = {str(path.parent) for path in CHOICES if path.parts[0] != "sweep"}
 
@@ -151,7 +153,7 @@ def values(key: str, current: Any) -> st.SearchStrategy[str]:
         st.floats().map(str),
         st.text(max_size=8).map(config.quoted),
     ]
-    return st.one_of(near(current), near(current), *drawn)
+    return st.one_of(*[near(current)] * 4, *drawn)
 
 
 def plain(node: Any) -> Any:
@@ -178,7 +180,7 @@ def inputs(draw: st.DrawFn, root: str, key: str, known: dict[str, list[tuple[str
         choices = tuple({choice.partition("=")[0]: choice for choice in choices}.values())
     names = [key, *draw(st.lists(st.sampled_from([*known]), max_size=2))] if draw(st.booleans()) else [key]
     overrides = tuple(draw(override(root, choices, name)) for name in names)
-    typed = any(o.startswith("~") or o.partition("=")[0] in groups for o in overrides)
+    typed = any(o.startswith("~") or o.partition("=")[0] in GROUPS for o in overrides)
     return Input(root, choices, overrides, typed=typed or draw(st.integers(0, 39)) == 39)
 
 
@@ -186,15 +188,19 @@ def inputs(draw: st.DrawFn, root: str, key: str, known: dict[str, list[tuple[str
 
 
 class Begun(BaseException):
-    """Raised where the work itself would begin."""
+    """Raised where the work itself would begin, with the final config of a training run."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
 
 
 class Hang(BaseException):
     """Raised if an input takes too long."""
 
 
-def begin(*_: Any, **__: Any) -> Any:
-    raise Begun
+def begin(*arguments: Any, **_: Any) -> Any:
+    configs = [a.hparams["config"] for a in arguments if isinstance(a, GAN)]
+    raise Begun(dict(config.flatten(configs[0])) if configs else {})
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +229,7 @@ def _stopped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
+def bounded(seconds: int = SECONDS) -> Iterator[None]:
     """Bound the time and the memory of an input."""
 
     def stop(*_: Any) -> None:
@@ -232,7 +238,7 @@ def bounded() -> Iterator[None]:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = resource.getrlimit(resource.RLIMIT_AS)
     former = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, limit[1]))
     try:
         yield
@@ -267,11 +273,21 @@ def outcome(given: Input, folder: Path) -> str:
                 return done.stderr[:-1]
             with cli.one_line_errors(full=False):
                 begin_in_process(given, folder)
-        except Begun:
+        except Begun as begun:
+            check_nothing_is_ignored(given, begun.values)
             return ""
         except SystemExit as end:
             return str(end.code)
     raise AssertionError("neither begun nor refused")
+
+
+def check_nothing_is_ignored(given: Input, final: dict[str, Any]) -> None:
+    """Check that the final config has the values that were typed, except for what stands for another value."""
+    typed = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(list(given.overrides))}
+    for key, value in typed.items():
+        stands = value in (None, "auto", "ddp") or "${" in str(value) or key == "trainer.max_steps"
+        if key in final and not stands and isinstance(value, bool | int | float | str | None):
+            assert final[key] == value or str(final[key]) == str(value) or float(final[key]) == float(value), key
 
 
 def check(given: Input, checkpoint: Path) -> str:
@@ -288,9 +304,7 @@ def check(given: Input, checkpoint: Path) -> str:
 
 
 @pytest.mark.parametrize("root", ROOTS)
-@pytest.mark.parametrize(
-    ("share", "examples"), [(20, 10), pytest.param(1, int(os.environ.get("EXAMPLES", "35")), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("share", "examples"), [(20, 10), pytest.param(1, EXAMPLES, marks=pytest.mark.slow)])
 def test_an_input_is_refused_in_one_line_or_the_work_begins(
     root: str, share: int, examples: int, checkpoint: Path, _stopped: None
 ) -> None:
@@ -305,3 +319,81 @@ def test_an_input_is_refused_in_one_line_or_the_work_begins(
             check(given, checkpoint)
 
         campaign()
+
+
+# Whole runs
+
+TINY = [
+    "trainer.accelerator=cpu",
+    "trainer.max_steps=3",
+    "trainer.max_time=00:00:00:05",
+    "trainer.val_check_interval=2",
+    "trainer.log_every_n_steps=1",
+    "num_images=20",
+    "data.batch_size=8",
+    "callbacks.validation_metrics.num_images=20",
+    "callbacks.validation_metrics.num_real=20",
+    "metrics.parzen.num_validation=20",
+    *(f"metrics.{slow}=null" for slow in ("fid", "kid", "precision_recall", "modes", "nearest_training")),
+]
+REST = {
+    "train": TINY,
+    "train_classifier": ["trainer.max_epochs=1", "+trainer.limit_train_batches=2", "+trainer.limit_test_batches=1"],
+    "evaluate": [TINY[5], *TINY[-6:]],
+    "sample": ["num_images=20"],
+}
+
+
+@st.composite
+def plausible(draw: st.DrawFn, root: str) -> Input:
+    """Return a command with values that look right."""
+    known = keys(root)
+    groups = groups_of(root)
+    drawn = st.sampled_from([g for g in groups if g != "experiment"]).flatmap(lambda g: st.sampled_from(options(g)))
+    choices = draw(st.lists(drawn, max_size=3, unique_by=lambda o: o.partition("=")[0])) if groups else []
+    choices += [need for choice in choices for need in NEEDS.get(choice, []) if root == "train"]
+    composed = compose(root, tuple(c for c in choices if c.partition("=")[0] in groups))
+    leaves = [key for key, _ in config.flatten(plain(composed)) if key in known]
+    overrides = []
+    for key in draw(st.lists(st.sampled_from(leaves), min_size=1, max_size=3)):
+        current = plain(OmegaConf.select(composed, key, throw_on_missing=False))
+        value = draw(
+            st.one_of(near(current), near(current), st.sampled_from(["0", "1", "2", "0.5", "null", "true", "x"]))
+        )
+        overrides.append(f"{key}={value}")
+    return Input(root, tuple(choices), (*REST.get(root, []), *overrides), typed=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("root", ROOTS)
+def test_a_whole_run_ends_well_or_before_training(root: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but what is wrong with the data can be found once a run has begun."""
+    steps: list[int] = []
+    step = GAN.training_step
+    monkeypatch.setattr(GAN, "training_step", lambda *args: steps.append(1) or step(*args))
+    monkeypatch.setattr(memory, "machine_memory", lambda: MEMORY // 8)
+
+    @seed(crc32(root.encode()))
+    @given(given=plausible(root))
+    @settings(
+        max_examples=RUNS * (8 if root == "train" else 1),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    def campaign(given: Input) -> None:
+        steps.clear()
+        arguments = [*given.choices, *given.overrides]
+        if root in ("sample", "evaluate", "export"):
+            arguments = [f"checkpoint={checkpoint}", *arguments]
+        with TemporaryDirectory() as folder, bounded(60):
+            done = helpers.command(root, *arguments, cwd=Path(folder))
+            files = {path.name for path in Path(folder).rglob("*") if path.is_file()}
+        assert done.returncode in (0, 1), done
+        if done.returncode:
+            assert not steps, done.stderr
+            assert done.stderr.count("\n") == 1, done.stderr
+            assert files <= {"config.yaml", "overrides.yaml", "hparams.yaml", f"{root}.log"}, files
+
+    campaign()
