@@ -62,6 +62,7 @@ def check_networks(config: DictConfig, build: Callable[[DictConfig, str], Any]) 
             size = sum(value.nbytes for value in build(config, key).state_dict().values())
         copies = 2 + 2 * ("betas" in optimizer) + ("momentum" in optimizer) + bool(config.ema and name == "generator")
         require(key, size * copies)
+    size = 0
     with suppress(Exception):
         size = build(config, "model.prior")(1, device="meta").nbytes
     require("model.prior", size * SAMPLED)
@@ -96,7 +97,8 @@ def check_data(data: ImageDataModule, config: DictConfig) -> None:
     }
     key = max(counts, key=counts.__getitem__)
     check_images(key, counts[key], config, images=math.prod(counts.values()) // counts[key])
-    require(f"data.num_workers={data.num_workers}", PROCESS * data.num_workers)
+    if not data.in_memory:
+        require(f"data.num_workers={data.num_workers}", PROCESS * data.num_workers)
     estimate, arguments = DATASETS.get(config.data.dataset._target_), getattr(data.dataset, "keywords", {})
     if estimate and "size" in arguments:
         needed = estimate(arguments["size"], arguments.get("channels"), data.val_size)

@@ -100,7 +100,7 @@ def validate(name: str, config: DictConfig) -> DictConfig:
     resolved = OmegaConf.create(to_dict(config))  # a reference has the type of what it refers to
     top = OmegaConf.masked_copy(resolved, [str(key) for key in config if key not in GROUPS])
     typed = with_references(config, check_types(Root, top))
-    groups = {key: config._get_node(key) for key in config if key in GROUPS}
+    groups: dict[str, Any] = {key: config._get_node(key) for key in config if key in GROUPS}
     for key, shape in (("data", Data), ("trainer", Trainer)):
         if key in config and (key == "trainer" or config.data.get("_target_", OWN_DATA) == OWN_DATA):
             groups[key] = with_references(config[key], check_types(shape, resolved[key], key, known))
@@ -191,7 +191,7 @@ def check_training(values: dict[str, Any]) -> None:
         refuse("cuda_graphs", "needs trainer.detect_anomaly=false, which would wait for the device")
 
 
-def check_files(own: DictConfig, values: dict[str, Any]) -> None:
+def check_files(own: Any, values: dict[str, Any]) -> None:
     """Raise InputError if there is no checkpoint or output, by flattened keys, and the root config ``own`` has one."""
     for key in ("checkpoint", "out"):
         if (OmegaConf.is_missing(own, key) or own.get(key)) and not values[key]:
