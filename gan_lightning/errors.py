@@ -17,11 +17,12 @@ class InputError(ValueError):
 
 
 def as_typed(value: Any) -> str:
-    """Return a value as a user types it."""
+    """Return a value as a user types it, at most 200 characters of it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    return f"[{','.join(map(as_typed, value))}]" if is_list else str(value)
+    text = f"[{','.join(map(as_typed, value))}]" if is_list else str(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def one_line(error: BaseException) -> str:

@@ -15,12 +15,13 @@ def main(config: DictConfig) -> None:
         raise InputError(f"out={config.out}: must end in .json")
 
     from gan_lightning.callbacks.final_evaluation import evaluate_with_progress, save_metrics
-    from gan_lightning.run import build
+    from gan_lightning.run import build, memory
     from gan_lightning.run.checkpoint import Checkpoint
     from gan_lightning.run.config import resolve_paths
     from gan_lightning.run.trust import names_of
 
     checkpoint = Checkpoint(config.checkpoint, names_of(config.trust))
+    memory.check_images("num_images", config.num_images, checkpoint.config)
     config.features = config.features or checkpoint.config["features"]
     metrics, gan = build.metrics(resolve_paths(config)), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)

@@ -7,6 +7,7 @@ change during training; see :class:`gan_lightning.callbacks.hyperparameter_sched
 """
 
 from collections.abc import Callable
+from math import inf
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class R1:
     Mescheder et al., Which Training Methods for GANs do actually Converge?, 2018, equation 9.
 
     Args:
-        gamma: The weight γ, at least 0.
+        gamma: The weight γ, at least 0 and finite.
         interval: Steps from one evaluation to the next.
 
     Raises:
@@ -38,8 +39,8 @@ class R1:
     """
 
     def __init__(self, *, gamma: float, interval: int = 1) -> None:
-        if not gamma >= 0:
-            raise ValueError(f"gamma={gamma}: must be at least 0")
+        if not 0 <= gamma < inf:
+            raise ValueError(f"gamma={gamma}: must be at least 0 and finite")
         if interval < 1:
             raise ValueError(f"interval={interval}: must be at least 1")
         self.gamma, self.interval = gamma, interval

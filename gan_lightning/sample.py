@@ -25,11 +25,14 @@ def main(config: DictConfig) -> None:
 
     from gan_lightning import sampling, visualize
     from gan_lightning.data.images import to_pixels
-    from gan_lightning.run import build
+    from gan_lightning.run import build, memory
     from gan_lightning.run.checkpoint import Checkpoint
     from gan_lightning.run.trust import names_of
 
     checkpoint = Checkpoint(config.checkpoint, names_of(config.trust))
+    if out.suffix:  # a folder's images are written as they are generated
+        per_line = sampling.INTERPOLATION_STEPS if config.show == "interpolation" else 1
+        memory.check_images("num_images", config.num_images, checkpoint.config, images=per_line)
     gan = checkpoint.gan().to(build.device(config.device))
     batches = (to_pixels(images).cpu() for images in sampling.sample(gan, config.num_images, seed=config.seed))
     out.absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gan_lightning.run.cli import command
+from gan_lightning.run.config import typed_overrides
 
 
 @command("train")
@@ -13,8 +14,7 @@ def main(config: DictConfig) -> None:
     """Train in the run's folder; with ``checkpoint=PATH``, resume that run."""
     from gan_lightning.run.training import train  # imports torch, which no mistake in the config should wait for
 
-    job = HydraConfig.get()
-    train(config, Path(job.runtime.output_dir), list(job.overrides.task))
+    train(config, Path(HydraConfig.get().runtime.output_dir), typed_overrides())
 
 
 if __name__ == "__main__":

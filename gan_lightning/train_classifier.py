@@ -18,7 +18,7 @@ def main(config: DictConfig) -> None:
     import pytorch_lightning as pl
 
     from gan_lightning.metrics.classifier import Classifier, ClassifierTraining, save_weights
-    from gan_lightning.run import build
+    from gan_lightning.run import build, memory
     from gan_lightning.run.config import silence_lightning
 
     silence_lightning()
@@ -29,6 +29,7 @@ def main(config: DictConfig) -> None:
     except ValueError as error:
         raise InputError(str(error)) from error
     data = build.part(config, "data", image_shape=[1, 28, 28])
+    memory.check_devices(config.trainer)
     trainer = build.part(config, "trainer", logger=False, enable_checkpointing=False)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     out.open("ab").close()  # fails before the training, not after it, if the file cannot be written

@@ -117,7 +117,7 @@ def test_content_of_another_shape_is_refused(change: dict[str, Any]) -> None:
 
 
 def test_a_checkpoint_is_written_completely_or_not_at_all(path: Path) -> None:
-    with pytest.raises(Exception, match="pickle|local object"):
+    with pytest.raises(Exception, match=r"pickle|local object"):
         checkpoint_file.write({"n": 2, "unpicklable": lambda: None}, path)
     assert same(CheckpointIO().load_checkpoint(path), CONTENT)
     assert [p.name for p in path.parent.iterdir()] == ["a.ckpt"]

@@ -17,9 +17,15 @@ class HyperparameterSchedules(Callback):
     Args:
         gamma: Returns the penalty's γ at a step; None: constant.
         momentum: Returns both optimizers' momentum at a step; None: constant.
+
+    Raises:
+        ValueError: If one is no function.
     """
 
     def __init__(self, *, gamma: Schedule | None = None, momentum: Schedule | None = None) -> None:
+        for name, value in (("gamma", gamma), ("momentum", momentum)):
+            if value is not None and not callable(value):
+                raise ValueError(f"{name}={value}: must be a schedule, such as gan_lightning.schedules.LinearSchedule")
         self.gamma, self.momentum = gamma, momentum
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:

@@ -22,7 +22,7 @@ class ValidationMetrics(Callback):
         metrics: Metrics by name; see :func:`gan_lightning.metrics.evaluation.compute_metrics`.
         skip: Names of metrics to leave out.
         num_images: Number of generated images.
-        num_real: Number of validation images to use, starting with the first.
+        num_real: Number of validation images to use, starting with the first; all of them if there are fewer.
         seed: Seed of the generated images' noise.
 
     Raises:

@@ -60,6 +60,9 @@ def compute_metrics(
 
     Returns:
         Each value by its name.
+
+    Raises:
+        InputError: If a metric's value is not a number.
     """
     device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
     total = 2 + len(metrics)
@@ -85,6 +88,9 @@ def compute_metrics(
         result = metric.compute()
         values |= result if isinstance(result, dict) else {name: result}
         metric.reset()
+    for name, value in values.items():
+        if torch.as_tensor(value).numel() != 1:
+            raise InputError(f"metrics.{name}: compute() must return a number, or a dictionary of numbers")
     return {name: float(value) for name, value in values.items()}
 
 

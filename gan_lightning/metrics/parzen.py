@@ -24,7 +24,7 @@ class ParzenWindow(ImageMetric):
     other metrics beside it.
 
     Args:
-        num_validation: Number of validation images that σ is chosen on.
+        num_validation: Number of validation images that σ is chosen on; all of them if there are fewer.
         block_size: Images compared with a batch of centers at a time; bounds the memory, does not change the result.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import prod
+from math import inf, prod
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,8 @@ class Maxout(nn.Module):
 
 def initialize(network: nn.Module, bound: float) -> None:
     """Draw all weights from U(-bound, bound) and set all biases to 0."""
-    if not bound > 0:
-        raise ValueError(f"weight_bound={bound}: must be above 0")
+    if not 0 < bound < inf:
+        raise ValueError(f"weight_bound={bound}: must be above 0 and finite")
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.uniform_(module.weight, -bound, bound)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import prod
+from math import inf, prod
 
 from torch import Tensor, nn
 
@@ -38,8 +38,8 @@ class Generator(nn.Module):
         super().__init__()
         check_sizes(latent_dim=latent_dim, image_shape=image_shape, widths=widths)
         check_slope(negative_slope)
-        if not batch_norm_eps > 0:
-            raise ValueError(f"batch_norm_eps={batch_norm_eps}: must be above 0")
+        if not 0 < batch_norm_eps < inf:
+            raise ValueError(f"batch_norm_eps={batch_norm_eps}: must be above 0 and finite")
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise([latent_dim, *widths])):
             layers.append(nn.Linear(before, after))
@@ -87,5 +87,5 @@ class Discriminator(nn.Module):
 
 def check_slope(negative_slope: float) -> None:
     """Raise ValueError for a slope with which LeakyReLU cannot be differentiated in place."""
-    if not negative_slope >= 0:
-        raise ValueError(f"negative_slope={negative_slope}: must be at least 0")
+    if not 0 <= negative_slope < inf:
+        raise ValueError(f"negative_slope={negative_slope}: must be at least 0 and finite")

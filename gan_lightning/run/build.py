@@ -19,6 +19,7 @@ from gan_lightning.checks import check_gan
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
+from gan_lightning.run import memory
 from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict
 from gan_lightning.run.schema import check_types, schema
 
@@ -118,6 +119,7 @@ def factory(config: DictConfig, key: str) -> Any:
 
 def gan(config: DictConfig) -> GAN:
     """Return the GAN of a training config, untrained; InputError if its parts are wrong or do not fit each other."""
+    memory.check_networks(config, part)
     loss, networks = part(config, "loss"), {name: part(config, f"model.{name}") for name in NETWORKS}
     for name, network in networks.items():
         if not isinstance(network, torch.nn.Module):
@@ -149,7 +151,10 @@ def data(config: DictConfig) -> ImageDataModule:
     """Return the data module of a training config, not yet set up."""
     shape = config.model.get("image_shape")
     minibatches = config.k * config.trainer.accumulate_grad_batches
-    return part(config, "data", minibatches_per_step=minibatches, image_shape=list(shape) if shape else None)
+    built = part(config, "data", minibatches_per_step=minibatches, image_shape=list(shape) if shape else None)
+    if isinstance(built, ImageDataModule):
+        memory.check_data(built, config)
+    return built
 
 
 def metrics(config: DictConfig) -> dict[str, Metric]:
@@ -165,6 +170,7 @@ def metrics(config: DictConfig) -> dict[str, Metric]:
 
 def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callback]:
     """Return the callbacks of a filled-in config that are not null, with what is set elsewhere in the config."""
+    memory.check_images("num_images", config.num_images, config)
     switches = {"progress_bar": "enable_progress_bar", "checkpoints": "enable_checkpointing"}  # Lightning's own
     values = to_dict(config)
     hyperparameters = {
@@ -183,6 +189,8 @@ def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callbac
     for name, callback in built.items():
         if not isinstance(callback, pl.Callback):
             raise InputError(f"callbacks.{name}._target_={chosen[name]._target_}: must be a Lightning callback")
+        if name != "final_evaluation" and isinstance(number := getattr(callback, "num_images", None), int):
+            memory.check_images(f"callbacks.{name}.num_images", number, config)
     return list(built.values())
 
 
@@ -196,7 +204,10 @@ def logger(config: DictConfig, run: Path, step: int) -> Any:
         name = {"CometLogger": "offline_directory", "LitLogger": "root_dir"}[kind]
     elif kind == "MLFlowLogger":  # makes a URI of the folder, in which nothing else may be
         folder = urllib.parse.quote(str(run / "mlruns"))
-    takes = inspect.signature(locate("logger", config.logger)).parameters.values()
+    built = locate("logger", config.logger)
+    if not (inspect.isclass(built) and issubclass(built, pl.loggers.Logger)):
+        raise InputError(f"logger._target_={config.logger._target_}: must be a Lightning logger")
+    takes = inspect.signature(built).parameters.values()
     extra: dict[str, Any] = {name: folder} if any(p.name == name or p.kind is p.VAR_KEYWORD for p in takes) else {}
     if step and kind == "TensorBoardLogger":
         extra["purge_step"] = step + 1
@@ -207,6 +218,7 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
     """Return the trainer of a filled-in config, with a logger and plugins; InputError if Lightning refuses a value."""
     values = to_dict(config.trainer)
     target = values.pop("_target_")
+    memory.check_devices(values)
     given = {key: value for key, value in values.items() if key not in (*GAN_TRAINER_KEYS, "max_time")}
     # Without ours, Lightning would add its own.
     given["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)

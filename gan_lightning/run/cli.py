@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -19,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from gan_lightning.errors import InputError, file_error, one_line, out_of_memory
+from gan_lightning.errors import InputError, as_typed, file_error, one_line, out_of_memory
 from gan_lightning.perf.openmp import CpuUse, set_wait_policy
 from gan_lightning.run import sweep
 from gan_lightning.run.config import (
@@ -30,6 +31,7 @@ from gan_lightning.run.config import (
     register_resolvers,
     resolve_paths,
     start_folder,
+    typed_overrides,
 )
 from gan_lightning.run.schema import choices_of, known_keys, unknown_key, validate
 
@@ -52,7 +54,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                 with one_line_errors(full_error == "1"):
                     if job.mode == RunMode.MULTIRUN:
                         return sweep.run_job(name, config)
-                    if deleted := next((o for o in job.overrides.task if o.startswith("~")), None):
+                    if deleted := next((o for o in typed_overrides() if o.startswith("~")), None):
                         raise InputError(f"{deleted}: keys cannot be deleted; use {deleted[1:]}=null or =none")
                     clear_none_choices(config)
                     config = validate(name, resolve_paths(config))
@@ -71,6 +73,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                         (folder / f"{name}.log").unlink(missing_ok=True)
                         folder.rmdir()
 
+        @wraps(task)
         def main() -> None:
             gc.disable()  # its passes would take a sixth of the time of all imports
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which are reported here
@@ -96,14 +99,8 @@ def one_line_errors(full: bool) -> Iterator[None]:
     """Exit with code 1 and one line after a mistake of the user's, or re-raise if ``full``."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        ours = isinstance(error, HydraException | OmegaConfBaseException | InputError) or "Config group" in str(error)
-        if full or not ours:
-            raise
-        sys.exit(message_for(error))
     except Exception as error:
-        line = f"out of memory: {one_line(error)}" if out_of_memory(error) else file_error(error)
-        if full or not line:
+        if full or not (line := " ".join(message_for(error).split())):
             raise
         sys.exit(line)
     except KeyboardInterrupt:
@@ -113,8 +110,21 @@ def one_line_errors(full: bool) -> Iterator[None]:
         sys.exit(128 + signal.SIGINT)
 
 
+def of_hydra(error: Exception) -> bool:
+    """Return whether Hydra or OmegaConf raised an error: they handle nothing but what was typed."""
+    (*_, (frame, _)) = traceback.walk_tb(error.__traceback__)
+    ours = isinstance(error, InputError | HydraException | OmegaConfBaseException)
+    return ours or frame.f_globals["__name__"].startswith(("hydra.", "omegaconf."))
+
+
 def message_for(error: Exception) -> str:
-    """Return an error as one line that names the key, the value and what is allowed."""
+    """Return an error as one line that names the key, the value and what is allowed; nothing for a bug."""
+    if out_of_memory(error):
+        return f"out of memory: {one_line(error)}"
+    if line := file_error(error):
+        return line
+    if not of_hydra(error):
+        return ""
     cause = None if isinstance(error, InputError) else error.__cause__
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
@@ -133,15 +143,20 @@ def message_for(error: Exception) -> str:
         return f"{argument_of(absent[1])}: no such key; --help lists all keys"
     if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
         return f"{several[1]}: several values; add -m to sweep over them"
-    if str(error).startswith("Config group override must"):  # raised without the group's name
+    if not isinstance(error, HydraException | OmegaConfBaseException | InputError):  # raised without the group's name
         for group, _, choice in (argument.partition("=") for argument in sys.argv[1:]):
             if (choices := choices_of(group)) and choice not in choices:
                 return f"{group}={choice}: no such choice; allowed: {', '.join(choices)}"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return f"{error.full_key}: {str(error.msg).splitlines()[0]}"
-    return one_line(error) if cause else " ".join(str(error).split())
+        return f"{error.full_key}: {first_line(error)}"
+    return f"{first_line(error)}: {first_line(cause)}" if isinstance(cause, OmegaConfBaseException) else str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without OmegaConf's notes on its types."""
+    return next(iter(str(error).splitlines()), "")
 
 
 def argument_of(key: str) -> str:
     """Return the command's argument that sets a key, or the key if none does."""
-    return next((a for a in sys.argv[1:] if re.match(rf"{re.escape(key)}[.=]", a)), key)
+    return as_typed(next((a for a in sys.argv[1:] if re.match(rf"{re.escape(key)}[.=]", a)), key))

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import InputError, as_typed, one_line
 
 PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
@@ -91,7 +91,9 @@ def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
             config.metrics[name] = None
     callback, metrics = config.callbacks.get("validation_metrics"), config.metrics or {}
     classes = {name: locate(f"metrics.{name}", m) for name, m in metrics.items() if m}
-    measured = directions({name: c for name, c in classes.items() if callback and name not in callback.skip})
+    skipped = callback.get("skip") if callback else [*classes]
+    skipped = skipped if isinstance(skipped, Sequence) else []  # the callback reports what is no list
+    measured = directions({name: c for name, c in classes.items() if name not in skipped})
     ours = all(c._target_.startswith("gan_lightning.") for c in config.callbacks.values() if c)
     config.monitor, config.monitor_mode = choose_monitor(measured, config.monitor, config.monitor_mode, complete=ours)
     return config
@@ -102,7 +104,7 @@ def locate(key: str, node: DictConfig) -> Any:
     try:
         return hydra.utils.get_object(node._target_)
     except Exception as error:  # an import can fail in any way
-        raise InputError(f"{key}._target_={node._target_}: {one_line(error)}") from error
+        raise InputError(f"{key}._target_={as_typed(node._target_)}: {one_line(error)}") from error
 
 
 def checkpoint_path(given: str | Path) -> Path:
@@ -171,6 +173,11 @@ def config_flags() -> list[str]:
     job = HydraConfig.get()
     folders = [f"--config-dir={s.path}" for s in job.runtime.config_sources if s.provider == "command-line"]
     return folders + [override for override in job.overrides.hydra if override.startswith("hydra.searchpath")]
+
+
+def typed_overrides() -> list[str]:
+    """Return this command's overrides as typed: interpolations cannot be resolved where Hydra keeps them."""
+    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
 
 
 def argument(key: str, value: Any) -> str:

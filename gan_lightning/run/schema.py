@@ -5,9 +5,10 @@ reported at once.
 """
 
 import difflib
+import math
 import re
 from dataclasses import field, fields, make_dataclass
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
@@ -44,7 +45,8 @@ Trainer = schema(
         bool: "sync_batchnorm use_distributed_sampler detect_anomaly inference_mode "
         "enable_checkpointing enable_progress_bar enable_model_summary",
         bool | None: "benchmark",
-        Any: "devices precision max_time fast_dev_run deterministic profiler",
+        str | None: "max_time",
+        Any: "devices precision fast_dev_run deterministic profiler",
     },
 )
 # Top-level values of the root configs, apart from the groups; each config has some of them
@@ -97,28 +99,31 @@ def validate(name: str, config: DictConfig) -> DictConfig:
     known, own = known_keys(config), OmegaConf.load(CONF / f"{name}.yaml")
     if added := [str(key) for key in config if key not in own.keys() | GROUPS]:
         raise InputError(unknown_key(f"{added[0]}={as_typed(config[added[0]])}", added[0], known))
-    groups = {key: config._get_node(key) for key in config if key in GROUPS}
-    top = OmegaConf.masked_copy(config, [str(key) for key in config if key not in GROUPS])
-    config = OmegaConf.create({**check_types(Root, top), **groups})
+    resolved = OmegaConf.create(to_dict(config))  # a reference has the type of what it refers to
+    top = OmegaConf.masked_copy(resolved, [str(key) for key in config if key not in GROUPS])
+    typed = with_references(config, check_types(Root, top))
+    groups: dict[str, Any] = {key: config._get_node(key) for key in config if key in GROUPS}
     for key, shape in (("data", Data), ("trainer", Trainer)):
         if key in config and (key == "trainer" or config.data.get("_target_", OWN_DATA) == OWN_DATA):
-            config[key] = check_types(shape, config[key], key, known)
+            groups[key] = with_references(config[key], check_types(shape, resolved[key], key, known))
+    config = OmegaConf.create({**typed, **groups})
     refuse_unused(config)
     values = dict(flatten(to_dict(config)))
+    check_values(values)
     for key, choices in ALLOWED.items():
         if values.get(key) not in (None, *choices):
             raise InputError(f"{key}={values[key]}: must be one of {', '.join(choices)}")
-    for key in ("seed", "optimizer.lr", "optimizer.generator.lr", "optimizer.discriminator.lr", *POSITIVE):
+    seeds = [key for key in values if key.rpartition(".")[2] == "seed"]
+    for key in (*seeds, "optimizer.lr", "optimizer.generator.lr", "optimizer.discriminator.lr", *POSITIVE):
         least = int(key in POSITIVE)
         value = values.get(key, least)
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 2**32:
             raise InputError(f"{key}={as_typed(value)}: must be a number of at least {least} and below 2**32")
-    if OmegaConf.select(own, "out") and not values["out"]:
-        raise InputError("out=null: must be a file")
-    if values.get("checkpoint") is not None:
-        checkpoint_path(values["checkpoint"])
+    check_files(own, values)
     if "model" in config:
         check_training(values)
+        check_skipped(values)
+        check_betas(config)
     return config
 
 
@@ -128,22 +133,28 @@ def check_types(shape: type, node: DictConfig, key: str = "", known: list[str] |
         converted: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(shape), node))
     except OmegaConfBaseException as error:
         name, value = str(error.full_key), as_typed(OmegaConf.select(node, str(error.full_key)))
+        allowed = "" if isinstance(error, ConfigKeyError) else allowed_type(shape, name)
         name = f"{key}.{name}" if key and name else key or name
         if isinstance(error, ConfigKeyError):
             known = known or [f"{key}.{field.name}" for field in fields(shape) if field.name[0] != "_"]
             raise InputError(unknown_key(f"{name}={value}", name, known)) from error
-        raise InputError(f"{name}={value}: must be {allowed_type(str(error.msg))}") from error
+        raise InputError(f"{name}={value}: must be {allowed}") from error
     return {name: value for name, value in converted.items() if name in node}
 
 
-def allowed_type(message: str) -> str:
-    """Return the type that a message of OmegaConf's asks for, in words."""
-    message = message.splitlines()[0]
-    found = re.search(r"(?:converted to|a valid|hint|field of type|\] to) '?(?:Optional\[)?(\w+)", message)
-    names = {"Integer": "int", "Float": "float", "Union": "float"}
-    name = names.get(found[1], found[1]) if found else "list" if "ListConfig" in message else "null"
-    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-    return words.get(name, "a list, such as [1,2]" if name == "list" else "a value")
+def with_references(node: DictConfig, values: dict[str, Any]) -> dict[str, Any]:
+    """Return a node's values with references to other keys, such as ``${seed}``, in the place of what they refer to."""
+    return {key: node._get_node(key) if OmegaConf.is_interpolation(node, key) else values[key] for key in values}
+
+
+def allowed_type(shape: type, key: str) -> str:
+    """Return the type of a dataclass's field in words; a key with an index, such as ``widths[0]``, is one of a list."""
+    (kind,) = (field.type for field in fields(shape) if field.name == re.split(r"[.[]", key)[0])
+    if get_origin(kind) is list and "[" not in key:
+        return "a list, such as [1,2]"
+    kinds = get_args(kind) or (kind,)
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+    return next((words[one] for one in words if one in kinds), "a value")
 
 
 def check_training(values: dict[str, Any]) -> None:
@@ -171,20 +182,69 @@ def check_training(values: dict[str, Any]) -> None:
             refuse(f"trainer.{key}", f"must be {as_typed(allowed)}: {reason}")
     if re.search("spawn|fork|notebook", values["trainer.strategy"]):
         refuse("trainer.strategy", "the trained weights would stay in the spawned processes; use ddp")
-    if str(values["trainer.precision"]) in ("16-mixed", "16") and values["trainer.gradient_clip_val"]:
+    if str(values.get("trainer.precision")) in ("16-mixed", "16") and values["trainer.gradient_clip_val"]:
         refuse("trainer.gradient_clip_val", "16-mixed scales the gradients that it would clip; use bf16-mixed")
     shape = [values.get(f"model.image_shape[{i}]") for i in range(3)]
     if str(values.get("data.dataset._target_")).endswith(".Gaussian") and shape != [1, 1, 1]:
         raise InputError(f"model.image_shape={as_typed(shape)}: data=gaussian has single numbers; add model=mlp_1d")
-    if values["cuda_graphs"] and (values["trainer.devices"], values["trainer.num_nodes"]) != (1, 1):
+    if values["cuda_graphs"] and (values.get("trainer.devices"), values["trainer.num_nodes"]) != (1, 1):
         refuse("cuda_graphs", "needs trainer.devices=1 and trainer.num_nodes=1")
     if values["cuda_graphs"] and values["trainer.detect_anomaly"]:
         refuse("cuda_graphs", "needs trainer.detect_anomaly=false, which would wait for the device")
 
 
+def check_files(own: Any, values: dict[str, Any]) -> None:
+    """Raise InputError if there is no checkpoint or output, by flattened keys, and the root config ``own`` has one."""
+    for key in ("checkpoint", "out"):
+        if (OmegaConf.is_missing(own, key) or own.get(key)) and not values[key]:
+            raise InputError(f"{key}={as_typed(values[key])}: must be a file")
+    if values.get("checkpoint") is not None:
+        checkpoint_path(values["checkpoint"])
+
+
+def check_skipped(values: dict[str, Any]) -> None:
+    """Raise InputError if the validation is to leave out a metric that is neither in the config nor under ``conf/``."""
+    skipped = {key: name for key, name in values.items() if key.startswith("callbacks.validation_metrics.skip[")}
+    known = {key.split(".")[1] for key in values if key.startswith("metrics.")}
+    if not known.issuperset(skipped.values()):
+        known |= {str(name) for path in (CONF / "metrics").glob("*.yaml") for name in OmegaConf.load(path)}
+    for key, name in skipped.items():
+        if name not in known:
+            metrics = ", ".join(sorted(known - {"defaults"}))
+            raise InputError(f"{key}={as_typed(name)}: no such metric; must be one of {metrics}")
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Raise InputError for what no key can be, by flattened keys."""
+    for key, value in values.items():
+        if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", value):
+            raise InputError(f"{key}={as_typed(value)!a}: must not have line breaks or other control characters")
+        if isinstance(value, float) and math.isnan(value):
+            raise InputError(f"{key}=nan: must be a number")
+        if "._target_" in key and not (key.endswith("._target_") and isinstance(value, str) and value):
+            part = key.partition("._target_")[0]
+            raise InputError(f"{key}={as_typed(value)}: must be a class or a function: {part}._target_=MODULE.CLASS")
+
+
+def check_betas(config: DictConfig) -> None:
+    """Raise InputError if one of torch's optimizers is given anything but two betas, which it does not check."""
+    for name in ("generator", "discriminator"):
+        optimizer = config.optimizer[name]
+        if "betas" in optimizer and str(optimizer._target_).startswith("torch."):
+            betas = optimizer.betas
+            numbers = [beta for beta in betas if type(beta) in (int, float)] if OmegaConf.is_list(betas) else []
+            if len(numbers) != 2 or len(betas) != 2:
+                typed = f"optimizer.{name}.betas={as_typed(betas)}"
+                raise InputError(f"{typed}: must be two numbers, such as [0.5,0.99]")
+
+
 def check_parts(config: DictConfig) -> None:
-    """Raise InputError if a part is given as a value and not as a class, as in ``optimizer.scheduler=cosine``."""
+    """Raise InputError if a group is given as a value, or a part and not as a class: ``optimizer.scheduler=cosine``."""
+    for key in GROUPS.intersection(config).difference(OPTIONAL_PARTS, REQUIRED_PARTS):
+        if not OmegaConf.is_dict(config[key]):
+            raise InputError(f"{key}={as_typed(config[key])}: must be a group of keys; set one, as in {key}.NAME=VALUE")
     entries = [f"{group}.{name}" for group in ("callbacks", "metrics") for name in config.get(group) or ()]
+    entries += [f"{name}.features" for name in entries if name.startswith("metrics.")]
     for key in (*OPTIONAL_PARTS, *REQUIRED_PARTS, *entries):
         node = OmegaConf.select(config, key)
         is_class = OmegaConf.is_dict(node) and "_target_" in node

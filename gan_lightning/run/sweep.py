@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.tables import read_overrides, summarize
-from gan_lightning.run.config import config_flags, quoted, start_folder
+from gan_lightning.run.config import config_flags, quoted, start_folder, typed_overrides
 from gan_lightning.run.trust import own_modules
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -26,7 +26,7 @@ def run_job(name: str, config: DictConfig) -> float | None:
     interruption ends the sweep. Returns the metric that ranks it, for sweepers that optimize; None if not measured.
     """
     job = HydraConfig.get()
-    folder, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
+    folder, overrides = Path(job.runtime.output_dir), typed_overrides()
     metrics, checkpoint, error = folder / "metrics.json", folder / "checkpoints" / "last.ckpt", folder / "error.txt"
     if (metrics.exists() or checkpoint.exists()) and read_overrides(folder) != overrides:
         raise InputError(f"hydra.sweep.dir={folder.parent}: holds a sweep with other overrides; use a new folder")

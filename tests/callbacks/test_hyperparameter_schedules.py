@@ -29,3 +29,9 @@ def test_missing_gamma_or_momentum_is_an_error() -> None:
         HyperparameterSchedules(gamma=line).on_train_start(trainer, gan)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^callbacks\.schedules\.momentum: must be null .*optimizer=sgd"):
         HyperparameterSchedules(momentum=line).on_train_start(trainer, gan)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["gamma", "momentum"])
+def test_a_number_is_no_schedule(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}=0.5: must be a schedule"):
+        HyperparameterSchedules(**{name: 0.5})  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gan_lightning.data.images import InMemoryImages, normalize
+from gan_lightning.errors import InputError
 from gan_lightning.metrics.base import ImageMetric
 from gan_lightning.metrics.evaluation import compute_metrics, directions, evaluate, flatten_splits
 from tests.helpers import tiny_gan
@@ -64,6 +65,18 @@ def compute(metrics: dict[str, Metric], **changes: Any) -> dict[str, float]:
 
 def images(size: int) -> InMemoryImages:
     return InMemoryImages(torch.randint(0, 256, (size, 1, 4, 4), dtype=torch.uint8), torch.zeros(size).long())
+
+
+class TwoNumbers(Brightness):
+    """A metric that is no scalar."""
+
+    def compute(self) -> Tensor:
+        return torch.zeros(2)
+
+
+def test_a_metric_is_a_number() -> None:
+    with pytest.raises(InputError, match=r"^metrics.own: compute\(\) must return a number"):
+        compute({"own": TwoNumbers()})
 
 
 def test_metrics_are_reset_before_and_after() -> None:

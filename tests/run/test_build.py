@@ -130,8 +130,14 @@ def test_an_algorithm_may_have_arguments_of_its_own() -> None:
         (["model.generator.widths=[a]"], r"model.generator.widths\[0\]=a: must be a whole number"),
         (["optimizer.generator.lr=fast"], "optimizer.generator.lr=fast: must be a number"),
         (["optimizer.generator.lr=null"], "optimizer.generator.lr=null: must be a number"),
-        (["optimizer.betas=0.5"], "optimizer.generator: .*"),
-        (["optimizer.betas=[0.5]"], "optimizer.generator: .*"),
+        (["optimizer.betas=0.5"], "optimizer.generator.betas=0.5: must be two numbers"),
+        (["optimizer.betas=[0.5]"], r"optimizer.generator.betas=\[0.5\]: must be two numbers"),
+        (["optimizer.betas=[0.5,0.9,0.9]"], r"optimizer.generator.betas=\[0.5,0.9,0.9\]: must be two numbers"),
+        (["optimizer.discriminator.betas=[a,0.9]"], r"optimizer.discriminator.betas=\[a,0.9\]: must be two numbers"),
+        (
+            ["metrics.fid=null", "+metrics.fid2={_target_: gan_lightning.metrics.distances.FID, features: 2048}"],
+            "metrics.fid2.features=2048: must have a class",
+        ),
         (["callbacks.sample_grid.every_n_steps=x"], "callbacks.sample_grid.every_n_steps=x: must be a whole number"),
         # values that the part itself refuses
         (["optimizer.generator.lr=-1"], "optimizer.generator.lr=-1: must be a number of at least 0"),
@@ -220,6 +226,12 @@ def test_metrics_on_features_need_features() -> None:
     assert list(build.metrics(composed)) == ["parzen", "kid", "precision_recall", "modes", "nearest_training"]
     composed = OmegaConf.create(OmegaConf.to_container(config.compose("train", ["data=kmnist"]), resolve=True))
     assert list(build.metrics(composed)) == ["parzen", "nearest_training"]
+
+
+def test_a_logger_is_lightnings(tmp_path: Path) -> None:
+    composed = config.compose("train", ["logger=csv", "+logger._partial_=true"])
+    with pytest.raises(InputError, match=r"^logger._target_=.*CSVLogger: must be a Lightning logger"):
+        build.logger(composed, tmp_path, 0)
 
 
 def test_csv_is_written_as_it_is_logged(tmp_path: Path) -> None:

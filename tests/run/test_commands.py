@@ -149,6 +149,8 @@ def test_a_folder_without_a_checkpoint(name: str, tmp_path: Path) -> None:
 def test_a_checkpoint_is_required(name: str, tmp_path: Path) -> None:
     done = command(name, cwd=tmp_path)
     assert re.fullmatch(r"checkpoint=\?\?\?: a value is required.*\n", done.stderr), done.stderr
+    done = command(name, "checkpoint=null", cwd=tmp_path)
+    assert done.stderr == "checkpoint=null: must be a file\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device that is always full")
@@ -263,7 +265,7 @@ def test_readme_commands(line: str, run: Path, tmp_path: Path, monkeypatch: pyte
         slow = [f"metrics.{name}=null" for name in ("fid", "kid", "precision_recall", "parzen", "nearest_training")]
         typed += ["num_images=200", *slow] if module == "gan_lightning.evaluate" else []
     jobs: list[str] = []
-    monkeypatch.setattr(sweep, "run_job", jobs.append)
+    monkeypatch.setattr(sweep, "run_job", lambda name, config: jobs.append(name))
     done = command(module.removeprefix("gan_lightning."), *typed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(jobs) == (3 if "-m" in typed else 0)

@@ -51,6 +51,7 @@ def validate(*typed: str) -> None:
         ("trainer.max_steps=0", "must be at least 1, or -1"),
         ("trainer.max_steps=-1", "the learning rates decay .*optimizer/scheduler=constant"),
         ("trainer.max_epochs=0", "must be at least 1, or -1"),
+        ("trainer.max_time=[1]", "must be text"),
         ("trainer.max_epochs=many", "must be a whole number"),
         ("trainer.max_epochs=1.5", "must be a whole number"),
         ("trainer.min_steps=abc", "must be a whole number"),
@@ -82,11 +83,19 @@ def validate(*typed: str) -> None:
         ("+optimizer.weight_decay=1", r"nothing uses this key; .*\+optimizer.generator.weight_decay="),
         ("+model.dropout=0.5", r"nothing uses this key; .*\+model.generator.dropout="),
         ("+average=ema", "use ema=standard or ema=none"),
+        # what no key can be
+        ("ema._target_=8", "must be a class or a function: ema._target_=MODULE.CLASS"),
+        ("trainer.val_check_interval=nan", "must be a number"),
+        ("data.seed=-1", "must be a number of at least 0"),
+        ("callbacks.paper_figures.seed=4294967296", "must be a number of at least 0 and below"),
+        ("penalty._target_=[1]", r"must be a class or a function: penalty._target_=MODULE.CLASS"),
+        ("callbacks.validation_metrics.skip=[fad]", "no such metric; must be one of fid, inception_fid, kid"),
     ],
 )
 def test_impossible_values(override: str, line: str) -> None:
     key, equals, value = override.removeprefix("+").partition("=")
-    with pytest.raises(InputError, match=rf"^{re.escape(key + equals)}(?i:{re.escape(value)})?.*: .*{line}"):
+    key = rf"{re.escape(key)}(\[\d\])?{equals}"
+    with pytest.raises(InputError, match=rf"^{key}(?i:{re.escape(value)})?.*: .*{line}"):
         validate(override)
 
 
@@ -176,6 +185,10 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
         # values
         ("optimizer.lr=-1", "optimizer.lr=-1: must be a number of at least 0"),
         ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: no such file"),
+        ("data.root='a\nb'", r"data\.root='a\\nb': must not have line breaks or other control characters"),
+        ("data.root=${nonsense}", "data.root: Interpolation key 'nonsense' not found"),
+        ("data.dataset=[]", r"Error merging override data\.dataset=\[\]: Cannot merge DictConfig with ListConfig"),
+        ("loss=[true]", r"loss=\[true\]: no such choice; allowed: minimax, non_saturating, relativistic"),
         # syntax
         ("trainer.devices=[1", r"trainer\.devices=\[1: not an override; write key=value or group=choice"),
         ("optimizer.lr", "optimizer.lr: not an override; write key=value or group=choice"),
@@ -224,6 +237,25 @@ def test_help_lists_the_groups_without_torch(tmp_path: Path) -> None:
 def test_mistakes_found_after_importing_torch_write_no_files(argument: str, line: str, tmp_path: Path) -> None:
     done = command("train", argument, cwd=tmp_path)
     assert_refused(done, line, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["data.batch_size=${k}", "k=0"], "k=0: must be a number of at least 1"),
+        (["trainer.max_steps=${loss._target_}"], "trainer.max_steps=gan_lightning.losses.*: must be a whole number"),
+    ],
+)
+def test_a_reference_to_another_key(tmp_path: Path, typed: list[str], line: str) -> None:
+    done = command("train", *typed, cwd=tmp_path)
+    assert_refused(done, line, tmp_path)
+
+
+def test_a_group_is_no_value() -> None:
+    composed = config.compose("train")
+    composed.data = 3
+    with pytest.raises(InputError, match=r"^data=3: must be a group of keys; set one, as in data.NAME=VALUE"):
+        schema.validate("train", composed)
 
 
 def test_a_traceback_on_request(tmp_path: Path) -> None:
