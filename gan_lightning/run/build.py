@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import hydra
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 
@@ -205,7 +206,7 @@ def logger(config: DictConfig, run: Path, step: int) -> Any:
     elif kind == "MLFlowLogger":  # makes a URI of the folder, in which nothing else may be
         folder = urllib.parse.quote(str(run / "mlruns"))
     built = locate("logger", config.logger)
-    if not (inspect.isclass(built) and issubclass(built, pl.loggers.Logger)):
+    if not (inspect.isclass(built) and issubclass(built, Logger)):
         raise InputError(f"logger._target_={config.logger._target_}: must be a Lightning logger")
     takes = inspect.signature(built).parameters.values()
     extra: dict[str, Any] = {name: folder} if any(p.name == name or p.kind is p.VAR_KEYWORD for p in takes) else {}
