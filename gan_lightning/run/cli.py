@@ -128,7 +128,7 @@ def message_for(error: Exception) -> str:
     cause = None if isinstance(error, InputError) else error.__cause__
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={choice}: no such choice; allowed: {', '.join(error.options)}"
+        return f"{group}={as_typed(choice)}: no such choice; allowed: {', '.join(error.options)}"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         key = str(cause.full_key)
         typed = argument_of(key)
@@ -138,7 +138,7 @@ def message_for(error: Exception) -> str:
         return unknown_key(typed, key, known_keys(root)) + hint
     if isinstance(error, OverrideParseException):
         quotes = "with quotes around a value with characters other than letters, digits and ._/-: \"key='value'\""
-        return f"{error.override}: not an override; write key=value or group=choice, {quotes}"
+        return f"{as_typed(error.override)}: not an override; write key=value or group=choice, {quotes}"
     if absent := re.match(r"Could not override '([^']*)'", str(error)):  # a group that this command does not have
         return f"{argument_of(absent[1])}: no such key; --help lists all keys"
     if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
@@ -146,7 +146,7 @@ def message_for(error: Exception) -> str:
     if not isinstance(error, HydraException | OmegaConfBaseException | InputError):  # raised without the group's name
         for group, _, choice in (argument.partition("=") for argument in sys.argv[1:]):
             if (choices := choices_of(group)) and choice not in choices:
-                return f"{group}={choice}: no such choice; allowed: {', '.join(choices)}"
+                return f"{group}={as_typed(choice)}: no such choice; allowed: {', '.join(choices)}"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {first_line(error)}"
     return f"{first_line(error)}: {first_line(cause)}" if isinstance(cause, OmegaConfBaseException) else str(error)
