@@ -48,12 +48,12 @@ def foreign(subject: str, *, key: str = "") -> Iterator[None]:
         raise InputError(f"{key}.{line}" if named else f"{subject}: {line}") from error
 
 
-def file_error(error: BaseException) -> str | None:
-    """Return an error of the file system as one line, or None if it is something else."""
+def file_error(error: BaseException, where: str = "a file") -> str | None:
+    """Return an error of the file system as one line, with ``where`` if it names no file; None for other errors."""
     no_space = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # without the file's name
     if not isinstance(error, OSError) or not error.strerror or not (error.filename or no_space):
         return None
-    return f"{error.filename or 'a file'}: {error.strerror}"
+    return f"{error.filename or where}: {error.strerror}"
 
 
 def out_of_memory(error: BaseException) -> bool:

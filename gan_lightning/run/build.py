@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import time
 import traceback
 import urllib.parse
 from collections.abc import Sequence
@@ -212,7 +213,17 @@ def logger(config: DictConfig, run: Path, step: int) -> Any:
     extra: dict[str, Any] = {name: folder} if any(p.name == name or p.kind is p.VAR_KEYWORD for p in takes) else {}
     if step and kind == "TensorBoardLogger":
         extra["purge_step"] = step + 1
+        backdate(run / str(config.logger.get("name") or "") / str(config.logger.get("version") or ""))
     return part(config, "logger", **extra)
+
+
+def backdate(folder: Path) -> None:
+    """Rename event files that are dated in the future, as they would be read after those that a resumed run writes."""
+    now = int(time.time())
+    for path in folder.glob("events.out.tfevents.*"):
+        date, _, rest = path.name.removeprefix("events.out.tfevents.").partition(".")
+        if date.isdecimal() and int(date) >= now:
+            path.rename(path.with_name(f"events.out.tfevents.{now - 1}.{rest}"))
 
 
 def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = (), **arguments: Any) -> pl.Trainer:

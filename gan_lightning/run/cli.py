@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -75,6 +76,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
 
         @wraps(task)
         def main() -> None:
+            threading.excepthook = report_in_thread
+            logging.raiseExceptions = False  # a full disk must not print a traceback for each line of the log
             gc.disable()  # its passes would take a sixth of the time of all imports
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which are reported here
             logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs them besides
@@ -92,6 +95,12 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         return main
 
     return decorate
+
+
+def report_in_thread(error: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread, but for errors of the file system: TensorBoard raises them again in this one."""
+    if not isinstance(error.exc_value, OSError):
+        threading.__excepthook__(error)
 
 
 @contextmanager

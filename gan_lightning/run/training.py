@@ -182,8 +182,10 @@ def reported_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpo
         if checkpoint and str(error).startswith("Error(s) in loading state_dict"):
             raise checkpoint.weights_error(error) from error
         where = write_traceback(error)
-        if isinstance(error, InputError) or file_error(error):
+        if isinstance(error, InputError):
             raise
+        if line := file_error(error, trainer.default_root_dir):
+            raise InputError(line) from error
         if out_of_memory(error):
             size, reason = config.data.get("batch_size"), f"a smaller batch or network needs less ({one_line(error)})"
             raise InputError(f"data.batch_size={size}: out of memory; {reason}") from error
