@@ -17,10 +17,9 @@ def main(config: DictConfig) -> None:
     from gan_lightning.callbacks.final_evaluation import evaluate_with_progress, save_metrics
     from gan_lightning.run import build, memory
     from gan_lightning.run.checkpoint import Checkpoint
-    from gan_lightning.run.config import resolve_paths
-    from gan_lightning.run.trust import names_of
+    from gan_lightning.run.config import resolve_paths, trusted_names
 
-    checkpoint = Checkpoint(config.checkpoint, names_of(config.trust))
+    checkpoint = Checkpoint(config.checkpoint, trusted_names(config.trust))
     memory.check_images("num_images", config.num_images, checkpoint.config)
     config.features = config.features or checkpoint.config["features"]
     metrics, gan = build.metrics(resolve_paths(config)), checkpoint.gan().to(build.device(config.device))

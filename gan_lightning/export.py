@@ -25,9 +25,9 @@ def main(config: DictConfig) -> None:
     import torch
 
     from gan_lightning.run.checkpoint import Checkpoint
-    from gan_lightning.run.trust import names_of
+    from gan_lightning.run.config import trusted_names
 
-    gan = Checkpoint(config.checkpoint, names_of(config.trust)).gan()
+    gan = Checkpoint(config.checkpoint, trusted_names(config.trust)).gan()
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # the exporter logs every pass over the graph
     with foreign("export: the generator cannot be written as ONNX"):

@@ -27,9 +27,9 @@ def main(config: DictConfig) -> None:
     from gan_lightning.data.images import to_pixels
     from gan_lightning.run import build, memory
     from gan_lightning.run.checkpoint import Checkpoint
-    from gan_lightning.run.trust import names_of
+    from gan_lightning.run.config import trusted_names
 
-    checkpoint = Checkpoint(config.checkpoint, names_of(config.trust))
+    checkpoint = Checkpoint(config.checkpoint, trusted_names(config.trust))
     if out.suffix:  # a folder's images are written as they are generated
         per_line = sampling.INTERPOLATION_STEPS if config.show == "interpolation" else 1
         memory.check_images("num_images", config.num_images, checkpoint.config, images=per_line)

@@ -17,7 +17,7 @@ MODULES = {
 }
 LAYERS = (
     {"losses", "penalties", "priors", "networks", "ema", "schedules", "seeding", "errors"},
-    {"gan", "simultaneous", "checks", "checkpoint_file", "data", "perf"},
+    {"gan", "simultaneous", "checks", "checkpoints", "data", "perf"},
     {"sampling", "visualize", "metrics"},
     {"callbacks"},
     {"run"},

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from gan_lightning import checkpoint_file
+from gan_lightning.checkpoints import file as checkpoint_file
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN, Outputs
 

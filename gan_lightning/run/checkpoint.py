@@ -8,14 +8,14 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning import checkpoint_file
+from gan_lightning.checkpoints import file as checkpoint_file
+from gan_lightning.checkpoints.compatibility import upgrade
+from gan_lightning.checkpoints.trust import check_config
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
-from gan_lightning.run.compatibility import upgrade
 from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, project_folder, resolve_paths, to_dict
-from gan_lightning.run.trust import check_config
 
 FORMAT_VERSION = 2
 

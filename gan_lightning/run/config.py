@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from gan_lightning.checkpoints.trust import own_packages, targets
 from gan_lightning.errors import InputError, as_typed, one_line
 
 PACKAGE = Path(__file__).parents[1]
@@ -164,6 +166,31 @@ def command_line(module: str, *arguments: str, configs: bool = False) -> str:
     prefix = [f"PYTHONPATH={shlex.quote(path)}"] if path else []
     flags = map(shlex.quote, config_flags() if configs else [])
     return " ".join([*prefix, "python", "-m", f"gan_lightning.{module}", *flags, *arguments])
+
+
+def trusted_names(trust: Any) -> list[str]:
+    """Return the names in the value of the key ``trust``, and those in the YAML files that ``--config-dir`` adds.
+
+    Raises:
+        InputError: If the value is no list of names.
+    """
+    names = list(trust or ()) if isinstance(trust, Sequence | None) and not isinstance(trust, str) else [trust]
+    for name in names:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise InputError(f"trust={as_typed(trust)}: must be names of modules, as in trust=[mypackage]")
+    if HydraConfig.initialized():
+        for source in HydraConfig.get().runtime.config_sources:
+            if "command-line" in source.provider and source.schema == "file":
+                for path in Path(source.path).rglob("*.yaml"):
+                    with suppress(yaml.YAMLError):
+                        names += [name for _, name in targets(yaml.safe_load(path.read_text()))]
+    return names
+
+
+def trust_arguments(config: DictConfig) -> list[str]:
+    """Return the argument, if any, that a command needs for a checkpoint with this config, quoted for a shell."""
+    own = own_packages(to_dict(config))
+    return [f"trust={own[0]}" if len(own) == 1 else f"'trust=[{','.join(own)}]'"] if own else []
 
 
 def config_flags() -> list[str]:

@@ -17,13 +17,23 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from gan_lightning import perf
 from gan_lightning.callbacks.save_checkpoints import SaveCheckpoints
-from gan_lightning.checkpoint_file import CheckpointIO
+from gan_lightning.checkpoints.file import CheckpointIO
+from gan_lightning.checkpoints.trust import targets
 from gan_lightning.errors import InputError, as_typed, file_error, one_line, out_of_memory
 from gan_lightning.metrics.tables import summarize
 from gan_lightning.run import build
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
-from gan_lightning.run.config import argument, command_line, fill_in, shorten, silence_lightning, start_folder, to_dict
-from gan_lightning.run.trust import names_of, targets, trust_arguments
+from gan_lightning.run.config import (
+    argument,
+    command_line,
+    fill_in,
+    shorten,
+    silence_lightning,
+    start_folder,
+    to_dict,
+    trust_arguments,
+    trusted_names,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +47,7 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
     silence_lightning()
     if config.trust and not config.checkpoint:
         raise InputError(f"trust={as_typed(config.trust)}: only a checkpoint needs it; add checkpoint=PATH")
-    trust = [*names_of(config.trust), *(name for _, name in targets(to_dict(config)))]
+    trust = [*trusted_names(config.trust), *(name for _, name in targets(to_dict(config)))]
     checkpoint = Checkpoint(config.checkpoint, trust) if config.checkpoint else None
     config = fill_in(checkpoint.resume_config(config, overrides) if checkpoint else config, overrides)
     refuse_other_runs(config, run, checkpoint)

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 
 import gan_lightning
+from gan_lightning.checkpoints.compatibility import KEYS, TARGETS, upgrade
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
-from gan_lightning.run.compatibility import KEYS, TARGETS, upgrade
 from gan_lightning.sampling import sample
 from tests.helpers import ROOT, command, last, resume, same, scalars
 
@@ -24,7 +24,7 @@ from tests.helpers import ROOT, command, last, resume, same, scalars
 #     data.batch_size=16 model.latent_dim=4 model.generator.widths=[4,2] model.discriminator.widths=[2]
 #     callbacks.scoring.num_images=100 callbacks.scoring.num_real=100 callbacks.sample_grid.every_n_steps=10
 # Afterwards the paths of the run and of the data were made relative, and the file was written again by torch.save.
-CHECKPOINT = Path(__file__).parent / "checkpoints" / "0.1.0.ckpt"
+CHECKPOINT = Path(__file__).parent / "0.1.0.ckpt"
 # images[:, 0, 14, ::7] of 3 samples with seed 1 by version 0.1.0: of the checkpoint, and after the run's last step
 AT_20 = [
     [-0.549550, 0.038682, 0.387691, 0.298508],

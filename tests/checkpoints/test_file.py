@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from gan_lightning import checkpoint_file
-from gan_lightning.checkpoint_file import CheckpointIO
+from gan_lightning.checkpoints import file as checkpoint_file
+from gan_lightning.checkpoints.file import CheckpointIO
 from gan_lightning.errors import InputError
 from tests.helpers import ROOT, call, same
 
@@ -146,7 +146,7 @@ def test_a_write_beyond_the_limit_keeps_the_previous_file(path: Path) -> None:
     program = f"""
 import resource, torch
 from pathlib import Path
-from gan_lightning import checkpoint_file
+from gan_lightning.checkpoints import file as checkpoint_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 checkpoint_file.write({{"state_dict": {{"x": torch.zeros(100_000)}}}}, Path({str(path)!r}))
 """

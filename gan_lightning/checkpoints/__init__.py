@@ -1,0 +1,1 @@
+"""Checkpoint files: writing and reading them, what their configs may name, and those of earlier versions."""

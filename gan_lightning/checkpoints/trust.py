@@ -1,0 +1,145 @@
+"""Which classes a checkpoint's config may name, so that a file from a stranger runs no code."""
+
+import inspect
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from gan_lightning.errors import InputError
+
+# Modules whose classes each group may use. They only compute; data sets read from data.root, which is not written to.
+PARTS = {
+    "algorithm": ("gan_lightning.gan", "gan_lightning.simultaneous"),
+    "loss": ("gan_lightning.losses",),
+    "penalty": ("gan_lightning.penalties",),
+    "ema": ("gan_lightning.ema",),
+    "model": ("gan_lightning.networks", "gan_lightning.priors", "torch.nn"),
+    "optimizer": ("gan_lightning.schedules", "torch.optim"),
+    "data": ("gan_lightning.data", "torchvision.datasets", "torchvision.transforms"),
+    "features": ("gan_lightning.metrics",),
+    "metrics": ("gan_lightning.metrics",),
+    "callbacks": ("gan_lightning.callbacks", "gan_lightning.schedules"),
+}
+# Lightning's that write nowhere but into the run's folder, and functions
+NAMES = {
+    "trainer": ("pytorch_lightning.Trainer",),
+    "logger": ("pytorch_lightning.loggers.TensorBoardLogger", "pytorch_lightning.loggers.CSVLogger"),
+    "callbacks": tuple(
+        f"pytorch_lightning.callbacks.{name}"
+        for name in (
+            "DeviceStatsMonitor",
+            "EarlyStopping",
+            "LearningRateMonitor",
+            "ModelSummary",
+            "RichModelSummary",
+            "RichProgressBar",
+            "TQDMProgressBar",
+            "Timer",
+        )
+    ),
+    "features": (FEATURES := ("gan_lightning.metrics.features.load_features",)),
+    "metrics": FEATURES,
+}
+FUNCTIONS = "gan_lightning.schedules"
+UNSAFE = tuple(f"torchvision.datasets.{name}" for name in ("lsun", "LSUN", "imagenet", "ImageNet"))  # unpickle, unpack
+MAX_VALUES, MAX_DEPTH, MAX_LENGTH = 10_000, 20, 10_000  # of a config, and of a text in it
+
+
+def check_config(config: Any, trust: Iterable[str] = ()) -> list[str]:
+    """Check that a checkpoint's config is plain data, and names only classes that it may use.
+
+    Args:
+        config: As read from the file.
+        trust: Names of modules, packages or classes that it may use besides.
+
+    Returns:
+        The names in the config that only ``trust`` allows.
+
+    Raises:
+        InputError: For the first value that is not allowed.
+    """
+    values = plain_values(config)
+    others = {key: value for key, value in values.items() if is_target(key) and not is_part(key, str(value))}
+    for key, name in others.items():
+        if not any(name == own or name.startswith(f"{own}.") for own in trust):
+            hint = f"if it is code of your own, or of someone you trust, add trust={name.partition('.')[0]}"
+            raise InputError(f"{key}={name}: a checkpoint may not use this class; {hint}")
+    for key, value in values.items():
+        if key.startswith(("callbacks", "logger")) and leads_out(value) and not others:
+            raise InputError(f"{key}={value}: a checkpoint may not name a path outside of its run's folder")
+    return list(others.values())
+
+
+def plain_values(config: Any) -> dict[str, Any]:
+    """Return all values of nested dicts and lists by their keys, such as ``widths[0]``.
+
+    Raises:
+        InputError: Unless they are a bounded number of numbers and of texts without references to other values.
+    """
+    if type(config) is not dict:
+        raise InputError("its config is not a dictionary")
+    values: dict[str, Any] = {}
+    stack = [("", config, 0)]
+    while stack:
+        key, value, depth = stack.pop()
+        if len(values) + len(stack) > MAX_VALUES or depth > MAX_DEPTH:
+            raise InputError("its config is too large")
+        if type(value) is dict:
+            for name, child in value.items():
+                if type(name) is not str or (name.startswith("_") and name not in ("_target_", "_partial_")):
+                    raise InputError(f"{key}.{name!s:.80}: a checkpoint may not use this name".removeprefix("."))
+                stack.append((f"{key}.{name}".removeprefix("."), child, depth + 1))
+        elif type(value) is list:
+            stack += [(f"{key}[{i}]", child, depth + 1) for i, child in enumerate(value)]
+        elif type(value) is str and (len(value) > MAX_LENGTH or "${" in value or value == "???"):
+            raise InputError(f"{key}={value:.80}: a checkpoint holds values, not references or long texts")
+        elif type(value) not in (str, bool, int, float, type(None)):
+            raise InputError(f"{key}: holds an object of {type(value)}; must be a number or text")
+        else:
+            values[key] = value
+    return dict(reversed(values.items()))
+
+
+def is_target(key: str) -> bool:
+    """Return whether the value at a key names a class."""
+    return key.rpartition(".")[2] == "_target_"
+
+
+def is_part(key: str, name: str) -> bool:
+    """Return whether a checkpoint may name a class or function at a key; imports nothing but allowed modules."""
+    group = key.partition(".")[0]
+    modules = PARTS.get(group, ())
+    if name in NAMES.get(group, ()):
+        return True
+    if name.startswith(UNSAFE) or not any(name.startswith(f"{module}.") for module in modules):
+        return False
+    try:
+        module, _, attribute = name.rpartition(".")
+        found: Any = getattr(import_module(module), attribute)
+    except Exception:  # an import can fail in any way
+        return False
+    home = f"{getattr(found, '__module__', '')}."
+    if inspect.isfunction(found):
+        return home == f"{FUNCTIONS}." and not attribute.startswith("_") and FUNCTIONS in modules
+    return inspect.isclass(found) and any(home.startswith(f"{module}.") for module in modules)
+
+
+def targets(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each class that nested dicts and lists name, with its key."""
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, child in children:
+        full_key = f"{key}.{name}".removeprefix(".")
+        if name == "_target_" and isinstance(child, str):
+            yield full_key, child
+        yield from targets(child, full_key)
+
+
+def own_packages(config: Any) -> list[str]:
+    """Return the packages that a checkpoint with this config can use only if they are trusted."""
+    return sorted({name.partition(".")[0] for key, name in targets(config) if not is_part(key, name)})
+
+
+def leads_out(value: Any) -> bool:
+    """Return whether a value is a path that leads out of the folder that it is relative to."""
+    return isinstance(value, str) and (value.startswith(("/", "~")) or ".." in Path(value).parts or ":" in value[:3])
