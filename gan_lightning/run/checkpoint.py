@@ -16,6 +16,7 @@ from gan_lightning.errors import InputError, as_typed, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
 from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, project_folder, resolve_paths, to_dict
+from gan_lightning.run.schema import validate
 
 FORMAT_VERSION = 2
 
@@ -132,7 +133,7 @@ class Checkpoint:
                 )
         if -1 < new["trainer.max_steps"] < self.step:
             raise InputError(f"trainer.max_steps={new['trainer.max_steps']}: must be at least {self.step}, or -1")
-        return config
+        return validate("train", config)
 
 
 def with_defaults(node: Any, default: Any) -> Any:

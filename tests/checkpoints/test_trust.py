@@ -246,3 +246,18 @@ def test_a_resumed_run_deletes_only_its_own_files(run: Path, tmp_path: Path) -> 
     done = command("train", f"checkpoint={tmp_path}/cut", "trainer.max_steps=16", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.generator.widths", [10**6, 10**6]),
+        ("model.discriminator.widths", [10**9]),
+        ("model.prior.dim", 10**12),
+        ("model.image_shape", [1, 10**6, 10**6]),
+        ("algorithm.num_fixed_latents", 10**12),
+    ],
+)
+def test_sizes_beyond_the_memory(run: Path, tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(InputError, match=r"^(model|algorithm)\.\S+: needs about \d\S* \wB of memory"):
+        gan_lightning.load(altered(run, tmp_path, key, value))
