@@ -33,7 +33,7 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_bits(tmp_path: Path
     newest, killed, writing, steps = cut / "checkpoints" / "last.ckpt", 0, 0, [0]
     while True:
         typed = ["checkpoint=cut"] if newest.exists() else [*OVERRIDES, f"seed={seed}", "hydra.run.dir=cut"]
-        command = [sys.executable, "-m", "gan_lightning.train", *typed]
+        command, started = [sys.executable, "-m", "gan_lightning.train", *typed], time.time()
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with subprocess.Popen(
             command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -51,7 +51,8 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_bits(tmp_path: Path
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, errors.decode()
             break
-        writing += (newest.parent / ".last.ckpt.unfinished").exists()
+        unfinished = newest.parent / ".last.ckpt.unfinished"
+        writing += unfinished.exists() and unfinished.stat().st_mtime > started
         if newest.exists():
             steps.append(Checkpoint(newest).step)  # it is intact
             assert steps[-1] >= steps[-2]
