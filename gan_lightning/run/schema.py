@@ -137,6 +137,9 @@ def check_types(shape: type, node: DictConfig, key: str = "", known: list[str] |
             known = known or [f"{key}.{field.name}" for field in fields(shape) if field.name[0] != "_"]
             raise InputError(unknown_key(f"{name}={value}", name, known)) from error
         raise InputError(f"{name}={value}: must be {allowed}") from error
+    for name in (name for name, value in converted.items() if isinstance(value, bool) and name in node):
+        if isinstance(node[name], int) and node[name] not in (False, True):  # OmegaConf takes any number for true
+            raise InputError(f"{key}.{name}={node[name]}: must be true or false".removeprefix("."))
     return {name: value for name, value in converted.items() if name in node}
 
 

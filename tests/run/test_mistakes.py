@@ -44,6 +44,8 @@ def validate(*typed: str) -> None:
         ("seed=4294967296", "must be a number"),
         ("num_images=0", "at least 1"),
         ("compile=x", "must be true or false"),
+        ("compile=5", "must be true or false"),
+        ("data.in_memory=2", "must be true or false"),
         ("latent_scale=wide", "must be a number"),
         ("monitor_mode=x", "must be one of min, max"),
         ("matmul_precision=low", "must be one of highest, high, medium"),
