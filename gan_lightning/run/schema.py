@@ -144,8 +144,9 @@ def check_types(shape: type, node: DictConfig, key: str = "", known: list[str] |
 
 
 def with_references(node: DictConfig, values: dict[str, Any]) -> dict[str, Any]:
-    """Return a node's values with references to other keys, such as ``${seed}``, in the place of what they refer to."""
-    return {key: node._get_node(key) if OmegaConf.is_interpolation(node, key) else values[key] for key in values}
+    """Return typed values of a node, with its references to other keys where they have the right type by themselves."""
+    kept = [key for key in values if OmegaConf.is_interpolation(node, key) and type(node[key]) is type(values[key])]
+    return values | {key: node._get_node(key) for key in kept}
 
 
 def allowed_type(shape: type, key: str) -> str:
@@ -222,6 +223,8 @@ def check_values(values: dict[str, Any]) -> None:
             raise InputError(f"{key}={as_typed(value)!a}: must not have line breaks or other control characters")
         if isinstance(value, float) and math.isnan(value):
             raise InputError(f"{key}=nan: must be a number")
+        if value == "" and ("." not in key or key == "data.root"):
+            raise InputError(f"{key}='': must not be empty; null stands for no value")
         if "._target_" in key and not (key.endswith("._target_") and isinstance(value, str) and value):
             part = key.partition("._target_")[0]
             raise InputError(f"{key}={as_typed(value)}: must be a class or a function: {part}._target_=MODULE.CLASS")
