@@ -8,15 +8,15 @@ class Normal:
     """The standard normal distribution.
 
     Args:
-        dim: Length of a noise vector, at least 1.
+        dim: Length of a noise vector, at least 1 and below 2**31.
 
     Raises:
-        ValueError: If it is less.
+        ValueError: If it is out of range.
     """
 
     def __init__(self, *, dim: int) -> None:
-        if dim < 1:
-            raise ValueError(f"dim={dim}: must be at least 1")
+        if not 1 <= dim < 2**31:
+            raise ValueError(f"dim={dim}: must be at least 1 and below 2**31")
         self.dim = dim
 
     def __call__(

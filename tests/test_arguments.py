@@ -49,6 +49,7 @@ def optimizer() -> torch.optim.Optimizer:
     ("part", "name", "value", "allowed"),
     [
         ("prior", "dim", 0, "at least 1"),
+        ("prior", "dim", 2**31, "below 2"),
         ("uniform prior", "dim", 0, "at least 1"),
         ("penalty", "gamma", -1, "at least 0"),
         ("penalty", "gamma", float("nan"), "at least 0"),

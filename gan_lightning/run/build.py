@@ -236,7 +236,11 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
     given["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)
     given["enable_progress_bar"] = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
     try:
-        given["callbacks"] = [pl.callbacks.Timer(values["max_time"], verbose=False), *callbacks]
+        timer = pl.callbacks.Timer(values["max_time"], verbose=False)
+    except (ValueError, MisconfigurationException) as error:
+        raise InputError(f"trainer.max_time={values['max_time']}: {one_line(error)}") from error
+    try:
+        given["callbacks"] = [timer, *callbacks]
         trainer = hydra.utils.get_class(target)(**given, default_root_dir=str(run), **arguments)
     except Exception as error:  # of any class
         patterns = (r"{0}=", r"\b{0}\b", r"\b{1}\b")  # key=, or the key, or its value

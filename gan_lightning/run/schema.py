@@ -139,15 +139,16 @@ def check_types(shape: type, node: DictConfig, key: str = "", known: list[str] |
             known = known or [f"{key}.{field.name}" for field in fields(shape) if field.name[0] != "_"]
             raise InputError(unknown_key(f"{name}={value}", name, known)) from error
         raise InputError(f"{name}={value}: must be {allowed}") from error
-    for name, value in converted.items():
-        if isinstance(value, bool) and name in node and not isinstance(given := node[name], bool):
-            raise InputError(f"{key}.{name}={as_typed(given)}: must be true or false".removeprefix("."))
+    for name in (name for name, value in converted.items() if isinstance(value, bool) and name in node):
+        if isinstance(node[name], int) and node[name] not in (False, True):  # OmegaConf takes any number for true
+            raise InputError(f"{key}.{name}={node[name]}: must be true or false".removeprefix("."))
     return {name: value for name, value in converted.items() if name in node}
 
 
 def with_references(node: DictConfig, values: dict[str, Any]) -> dict[str, Any]:
-    """Return a node's values with references to other keys, such as ``${seed}``, in the place of what they refer to."""
-    return {key: node._get_node(key) if OmegaConf.is_interpolation(node, key) else values[key] for key in values}
+    """Return typed values of a node, with its references to other keys where they have the right type by themselves."""
+    kept = [key for key in values if OmegaConf.is_interpolation(node, key) and type(node[key]) is type(values[key])]
+    return values | {key: node._get_node(key) for key in kept}
 
 
 def allowed_type(shape: type, key: str) -> str:
@@ -224,6 +225,8 @@ def check_values(values: dict[str, Any]) -> None:
             raise InputError(f"{key}={as_typed(value)!a}: must not have line breaks or other control characters")
         if isinstance(value, float) and math.isnan(value):
             raise InputError(f"{key}=nan: must be a number")
+        if value == "" and ("." not in key or key == "data.root"):
+            raise InputError(f"{key}='': must not be empty; null stands for no value")
         if "._target_" in key and not (key.endswith("._target_") and isinstance(value, str) and value):
             part = key.partition("._target_")[0]
             raise InputError(f"{key}={as_typed(value)}: must be a class or a function: {part}._target_=MODULE.CLASS")

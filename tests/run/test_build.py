@@ -129,6 +129,7 @@ def test_an_algorithm_may_have_arguments_of_its_own() -> None:
         (["model.generator.widths=16"], "model.generator.widths=16: must be a list"),
         (["model.generator.widths=[a]"], r"model.generator.widths\[0\]=a: must be a whole number"),
         (["optimizer.generator.lr=fast"], "optimizer.generator.lr=fast: must be a number"),
+        (["optimizer.generator.fused=3"], "optimizer.generator.fused=3: must be true or false"),
         (["optimizer.generator.lr=null"], "optimizer.generator.lr=null: must be a number"),
         (["optimizer.betas=0.5"], "optimizer.generator.betas=0.5: must be two numbers"),
         (["optimizer.betas=[0.5]"], r"optimizer.generator.betas=\[0.5\]: must be two numbers"),

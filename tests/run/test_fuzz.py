@@ -186,7 +186,9 @@ def inputs(draw: st.DrawFn, root: str, key: str, known: dict[str, list[tuple[str
     if groups_of(root) and draw(st.integers(0, 9)) == 9:
         choices = crossed(draw, root, choices)
     typed = any(o.startswith("~") or o.partition("=")[0] in GROUPS for o in overrides)
-    return Input(root, choices, overrides, typed=typed or draw(st.integers(0, 39)) == 39)
+    if typed or draw(st.integers(0, 39)) == 39:
+        return Input(root, choices, tuple(o.replace("\0", "") for o in overrides), typed=True)  # as no argument has any
+    return Input(root, choices, overrides, typed=False)
 
 
 # What becomes of an input

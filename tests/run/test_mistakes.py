@@ -44,8 +44,8 @@ def validate(*typed: str) -> None:
         ("seed=4294967296", "must be a number"),
         ("num_images=0", "at least 1"),
         ("compile=x", "must be true or false"),
-        ("compile=2", "must be true or false"),
-        ("data.in_memory=-1", "must be true or false"),
+        ("compile=5", "must be true or false"),
+        ("data.in_memory=2", "must be true or false"),
         ("latent_scale=wide", "must be a number"),
         ("monitor_mode=x", "must be one of min, max"),
         ("matmul_precision=low", "must be one of highest, high, medium"),
@@ -87,6 +87,7 @@ def validate(*typed: str) -> None:
         ("+average=ema", "use ema=standard or ema=none"),
         # what no key can be
         ("ema._target_=8", "must be a class or a function: ema._target_=MODULE.CLASS"),
+        ("monitor=''", "must not be empty"),
         ("trainer.val_check_interval=nan", "must be a number"),
         ("data.seed=-1", "must be a number of at least 0"),
         ("callbacks.paper_figures.seed=4294967296", "must be a number of at least 0 and below"),
@@ -245,6 +246,7 @@ def test_mistakes_found_after_importing_torch_write_no_files(argument: str, line
     ("typed", "line"),
     [
         (["data.batch_size=${k}", "k=0"], "k=0: must be a number of at least 1"),
+        (["trainer.max_time=${seed}"], "trainer.max_time=0: .*DD:HH:MM:SS"),
         (["trainer.max_steps=${loss._target_}"], "trainer.max_steps=gan_lightning.losses.*: must be a whole number"),
     ],
 )
