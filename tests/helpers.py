@@ -1,6 +1,7 @@
 """Small runs for the tests."""
 
 import gc
+import json
 import logging
 import os
 import subprocess
@@ -119,6 +120,11 @@ def grids(run: Path) -> list[tuple[int, bytes]]:
     return sorted((e.step, e.encoded_image_string) for e in events.Images("samples"))
 
 
+def metrics(run: Path) -> dict[str, float]:
+    """Read the metrics of a run's final evaluation."""
+    return json.loads((run / "metrics.json").read_text())
+
+
 def last(run: Path) -> dict[str, Any]:
     """Read a run's last checkpoint."""
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
@@ -136,13 +142,20 @@ def same(a: Any, b: Any) -> bool:
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    """Compare weights, both optimizers, schedulers, and all of TensorBoard but the clock."""
+    """Compare weights, optimizers, schedulers, all of TensorBoard, samples and metrics, but not the clock."""
+    assert_same_training(a, b)
+    for read in scalars, metrics:
+        x, y = ({name: value for name, value in read(run).items() if "second" not in name} for run in (a, b))
+        assert x == y
+    assert grids(a) == grids(b)
+    assert (a / "samples.png").read_bytes() == (b / "samples.png").read_bytes()
+
+
+def assert_same_training(a: Path, b: Path) -> None:
+    """Compare weights, both optimizers and schedulers."""
     x, y = last(a), last(b)
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert same(x[key], y[key]), key
-    x, y = ({t: v for t, v in scalars(r).items() if "second" not in t} for r in (a, b))
-    assert x == y
-    assert grids(a) == grids(b)
 
 
 def tiny_gan(kind: type[GAN] = GAN, **changes: Any) -> GAN:

@@ -46,7 +46,8 @@ Trainer = schema(
         "enable_checkpointing enable_progress_bar enable_model_summary",
         bool | None: "benchmark",
         str | None: "max_time",
-        Any: "devices precision fast_dev_run deterministic profiler",
+        bool | str | None: "deterministic",
+        Any: "devices precision fast_dev_run profiler",
     },
 )
 # Top-level values of the root configs, apart from the groups; each config has some of them
@@ -71,6 +72,7 @@ ALLOWED = {
     "omp_wait_policy": ("auto", "active", "passive"),
     "matmul_precision": ("highest", "high", "medium"),
     "on_nan": ("raise", "restore"),
+    "trainer.deterministic": (True, False, "warn"),  # Lightning takes any other text for false
     "show": ("samples", "nearest", "interpolation"),
 }
 POSITIVE = ("k", "num_images", "trainer.log_every_n_steps", "trainer.num_nodes")
@@ -112,7 +114,7 @@ def validate(name: str, config: DictConfig) -> DictConfig:
     check_values(values)
     for key, choices in ALLOWED.items():
         if values.get(key) not in (None, *choices):
-            raise InputError(f"{key}={values[key]}: must be one of {', '.join(choices)}")
+            raise InputError(f"{key}={values[key]}: must be one of {', '.join(map(as_typed, choices))}")
     seeds = [key for key in values if key.rpartition(".")[2] == "seed"]
     for key in (*seeds, "optimizer.lr", "optimizer.generator.lr", "optimizer.discriminator.lr", *POSITIVE):
         least = int(key in POSITIVE)

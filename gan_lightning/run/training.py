@@ -38,6 +38,18 @@ from gan_lightning.run.config import (
 log = logging.getLogger(__name__)
 
 
+@contextmanager
+def restored_flags() -> Iterator[None]:
+    """Restore what ``trainer.deterministic`` and ``trainer.benchmark`` set in torch, for what the process does next."""
+    deterministic, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(deterministic)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+@restored_flags()
 def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
     """Train a GAN in the folder ``run``, from a validated config and the overrides given on the command line.
 

@@ -64,6 +64,9 @@ def validate(*typed: str) -> None:
         ("trainer.overfit_batches=1", "must be 0: .*data.val_size"),
         ("trainer.strategy=ddp_spawn", "process.*use ddp"),
         ("trainer.strategy=ddp_notebook", "process.*use ddp"),
+        ("trainer.deterministic=maybe", "must be one of true, false, warn"),
+        ("trainer.deterministic=1", "must be true or false"),
+        ("+deterministic=true", "did you mean trainer.deterministic"),
         ("checkpoint=absent.ckpt", "no such file"),
         # a word in the place of a part
         ("optimizer.scheduler=cosine", "type optimizer/scheduler=cosine$"),
@@ -128,6 +131,7 @@ def test_values_that_exclude_each_other(typed: list[str], line: str) -> None:
         ["trainer.max_steps=-1", "trainer.max_epochs=3"],
         ["trainer.max_steps=-1", "optimizer/scheduler=constant"],
         ["trainer.precision=64-true"],
+        *([f"trainer.deterministic={value}"] for value in ("true", "false", "warn", "null")),
         ["trainer.fast_dev_run=3"],
         ["+trainer.inference_mode=false"],
         ["callbacks.validation_metrics.skip=[]"],
