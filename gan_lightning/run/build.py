@@ -19,7 +19,7 @@ from torchmetrics import Metric
 
 from gan_lightning.checks import check_gan
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.errors import InputError, as_typed, one_line
+from gan_lightning.errors import InputError, as_typed, foreign, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.run import memory
 from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict
@@ -235,10 +235,8 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
     # Without ours, Lightning would add its own.
     given["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)
     given["enable_progress_bar"] = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
-    try:
+    with foreign(f"trainer.max_time={values['max_time']}"):
         timer = pl.callbacks.Timer(values["max_time"], verbose=False)
-    except (ValueError, MisconfigurationException) as error:
-        raise InputError(f"trainer.max_time={values['max_time']}: {one_line(error)}") from error
     try:
         given["callbacks"] = [timer, *callbacks]
         trainer = hydra.utils.get_class(target)(**given, default_root_dir=str(run), **arguments)
