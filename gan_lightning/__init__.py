@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __version__ = "0.3.0"
 
 
-def load(path: Path | str, *, trust: Iterable[str] = ()) -> "GAN":
+def load(path: Path | str, *, trust: str | Iterable[str] = ()) -> "GAN":
     """Return the GAN stored in a checkpoint, with its trained weights, on the CPU and in evaluation mode.
 
     No other file is needed, and no code in the file is run.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gan_lightning.errors import InputError, foreign
+from gan_lightning.errors import InputError, third_party_errors
 from gan_lightning.gan import GAN
 
 
@@ -43,13 +43,13 @@ def check_networks(gan: GAN, image_shape: Sequence[int] | None) -> None:
     modes = {module: module.training for network in networks for module in network.modules()}
     z, labels = gan.prior(2, generator=torch.Generator().manual_seed(0)), torch.zeros(2, dtype=torch.int64)
     try:
-        with foreign(f"model.generator: fails on noise {list(z.shape)} of model.prior and labels"):
+        with third_party_errors(f"model.generator: fails on noise {list(z.shape)} of model.prior and labels"):
             images = gan.generator.eval()(z, labels)
             shape = list(images.shape)
         if image_shape and shape != [2, *image_shape]:
             allowed = f"must be model.image_shape={list(image_shape)}"
             raise InputError(f"model.generator: returns images {shape[1:]}; {allowed}")
-        with foreign(f"model.discriminator: fails on images {shape} and labels"):
+        with third_party_errors(f"model.discriminator: fails on images {shape} and labels"):
             shape = list(gan.discriminator.eval()(images, labels).shape)
         if shape != [2, 1]:
             raise InputError(f"model.discriminator: returns {shape} for 2 images; must be logits [2, 1]")
@@ -62,7 +62,7 @@ def check_loss(gan: GAN) -> None:
     """Compute both losses of two logits; InputError if one is not a scalar that depends on them."""
     for name, function in (("discriminator", gan.loss.discriminator), ("generator", gan.generator_loss)):
         logits = torch.zeros(2, 1, requires_grad=True)
-        with foreign(f"loss.{name}: fails on logits [2, 1]"):
+        with third_party_errors(f"loss.{name}: fails on logits [2, 1]"):
             loss = function(logits, logits)
         if not (isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad):
             raise InputError(f"loss.{name}: must return a scalar with a gradient, of logits [2, 1]")

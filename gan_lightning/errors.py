@@ -33,8 +33,8 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def foreign(subject: str, *, key: str = "") -> Iterator[None]:
-    """Raise InputError ``subject: message`` for any exception of other people's code within the context.
+def third_party_errors(subject: str, *, key: str = "") -> Iterator[None]:
+    """Raise InputError ``subject: message`` for any exception of third-party code within the context.
 
     With a key of the config, a message that names an argument, as in ``size=0: must be at least 1``, follows the key.
     """

@@ -27,7 +27,7 @@ def main(config: DictConfig) -> None:
     try:
         values, table = evaluate_with_progress(gan, data, metrics, num_images=config.num_images, seed=config.seed)
     except Exception as error:  # of a metric from outside of this package
-        if out_of_memory(error) or not (line := build.foreign_part_error(config, error)):
+        if out_of_memory(error) or not (line := build.user_part_error(config, error)):
             raise
         raise InputError(line) from error
     print(table)

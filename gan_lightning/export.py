@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lightning.errors import InputError, foreign
+from gan_lightning.errors import InputError, third_party_errors
 from gan_lightning.run.cli import command
 
 
@@ -30,7 +30,7 @@ def main(config: DictConfig) -> None:
     gan = Checkpoint(config.checkpoint, trusted_names(config.trust)).gan()
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # the exporter logs every pass over the graph
-    with foreign("export: the generator cannot be written as ONNX"):
+    with third_party_errors("export: the generator cannot be written as ONNX"):
         torch.onnx.export(
             gan,
             (gan.fixed_latents[:2],),

@@ -266,7 +266,7 @@ class GAN(LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: Path | str, map_location: Any = None, *, trust: Iterable[str] = ()
+        cls, checkpoint_path: Path | str, map_location: Any = None, *, trust: str | Iterable[str] = ()
     ) -> "GAN":
         """Return the GAN stored in a checkpoint, with its trained weights; see :func:`gan_lightning.load`."""
         gan = gan_lightning.load(checkpoint_path, trust=trust)

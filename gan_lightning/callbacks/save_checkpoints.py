@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from gan_lightning.callbacks.stop_on_nan import weights_are_finite
+from gan_lightning.callbacks.stop_on_nan import StopOnNan, networks_not_finite
 from gan_lightning.gan import GAN
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class SaveCheckpoints(Checkpoint):
 
     The newest is saved after each validation, at the end, every ``interval`` seconds, and when SIGINT (Ctrl-C) or
     SIGTERM asks the run to stop. The run then finishes its current step, so that a resumed run gives the same results
-    bit for bit; on several devices it continues to the next log step, where they agree to stop. A second signal, more
+    bit for bit; on several devices it continues to the next log step, at which all ranks stop. A second signal, more
     than a second after the first, stops immediately. Weights that are not finite are never saved.
 
     Attributes:
@@ -35,7 +35,7 @@ class SaveCheckpoints(Checkpoint):
         monitor: The metric that determines the best checkpoint; if it is not measured, only the newest is kept.
         mode: "max" if a larger value is better, else "min".
         interval: Seconds of training after which the newest checkpoint is saved again; the first time after half a
-            minute. On several devices it waits for the next log step. None: not by time.
+            minute. On several devices it waits for the next log step. None: no saves by time.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -50,7 +50,7 @@ class SaveCheckpoints(Checkpoint):
         self.best: dict[str, Any] = {"file": None, "value": None}
         self.received, self.received_at, self.next_save = 0, 0.0, math.inf
         self.stopped_by: signal.Signals | None = None
-        self.missed = False
+        self.warned = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the name of the best checkpoint's file, without its folder, and its metric."""
@@ -109,10 +109,10 @@ class SaveCheckpoints(Checkpoint):
     def save_if_best(self, trainer: Trainer) -> None:
         """Write ``best-STEP.ckpt``, and remove any other, if the metric is better than before; call it on every rank.
 
-        Another one can also be of a later step, if the run was resumed from an earlier checkpoint.
+        A file of a later step may exist if the run was resumed from an earlier checkpoint.
         """
         value, best = trainer.callback_metrics.get(self.monitor), self.best["value"]
-        if value is None or not torch.isfinite(value) or not weights_are_finite(trainer.lightning_module):
+        if value is None or not torch.isfinite(value) or not self.weights_are_finite(trainer):
             return
         if best is None or self.sign * float(value) > self.sign * best:
             self.best = {"file": f"best-{trainer.global_step}.ckpt", "value": float(value)}
@@ -124,10 +124,17 @@ class SaveCheckpoints(Checkpoint):
 
     def save_newest(self, trainer: Trainer) -> None:
         """Write ``last.ckpt``; must be called on every rank."""
-        if weights_are_finite(trainer.lightning_module):
+        if self.weights_are_finite(trainer):
             trainer.save_checkpoint(folder(trainer) / "last.ckpt")
         if self.interval is not None:
             self.next_save = time.monotonic() + self.interval
+
+    def weights_are_finite(self, trainer: Trainer) -> bool:
+        """Return whether the weights can be saved, after :class:`StopOnNan` has acted on those that cannot."""
+        for callback in trainer.callbacks:
+            if isinstance(callback, StopOnNan):
+                callback.check_weights(trainer, trainer.lightning_module)
+        return not networks_not_finite(trainer.lightning_module)
 
     def save_or_stop(self, trainer: Trainer) -> None:
         """Save if it is time, or if a signal has been received; then raise KeyboardInterrupt, on all ranks in one step.
@@ -140,7 +147,7 @@ class SaveCheckpoints(Checkpoint):
         if trainer.world_size > 1:
             if trainer.global_step % trainer.log_every_n_steps:
                 return  # agreeing in every step would make every step wait
-            signum, is_time = int(agree(trainer, signum)), bool(agree(trainer, is_time))
+            signum, is_time = int(max_over_ranks(trainer, signum)), bool(max_over_ranks(trainer, is_time))
         if signum or is_time:
             self.save_newest(trainer)
         if signum:
@@ -150,8 +157,8 @@ class SaveCheckpoints(Checkpoint):
     def warn_if_missed(self, trainer: Trainer) -> None:
         """Warn, once, if the monitored metric is not measured."""
         measured = self.monitor in trainer.callback_metrics or self.best["file"]
-        if trainer.is_global_zero and not (measured or self.missed):
-            self.missed = True
+        if trainer.is_global_zero and not (measured or self.warned):
+            self.warned = True
             if allowed := ", ".join(sorted(trainer.callback_metrics)):
                 reason = f"monitor={self.monitor} is not measured; allowed: {allowed}"
             else:
@@ -164,7 +171,7 @@ def folder(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "checkpoints"
 
 
-def agree(trainer: Trainer, value: float) -> float:
+def max_over_ranks(trainer: Trainer, value: float) -> float:
     """Return the largest value of all ranks."""
     tensor = torch.tensor(float(value), dtype=torch.float64, device=trainer.strategy.root_device)
     return float(trainer.strategy.reduce(tensor, reduce_op="max"))

@@ -1,11 +1,13 @@
 """What happens when a loss, a logit or a weight is no longer finite."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
+from torch import nn
 
 from gan_lightning.checkpoints import file as checkpoint_file
 from gan_lightning.errors import InputError
@@ -14,7 +16,7 @@ from gan_lightning.gan import GAN, Outputs
 log = logging.getLogger(__name__)
 
 NEVER = 2**53  # later than any step
-FACTOR, MAX_RESTORES = 0.5, 10  # of the learning rates, and how often before the run is given up
+LR_FACTOR, MAX_RESTORES = 0.5, 10
 
 
 class StopOnNan(Callback):
@@ -22,8 +24,8 @@ class StopOnNan(Callback):
 
     Restoring takes the weights, averages and optimizer states of ``last.ckpt`` and halves both learning rates; the run
     continues at the same step, so that other noise and images follow. On an accelerator, or on several devices, values
-    are read every ``trainer.log_every_n_steps`` steps, which does not make every step wait. Weights are checked before
-    they are saved.
+    are read every ``trainer.log_every_n_steps`` steps, to avoid a synchronization at every step. Weights are checked
+    before they are saved and at the end: weights that became nan are otherwise noticed by the next step's logits.
 
     Args:
         action: "raise" or "restore".
@@ -64,35 +66,37 @@ class StopOnNan(Callback):
                 self.first.item() if each_step else trainer.strategy.reduce(self.first.clone(), reduce_op="min").item()
             )
             if first < NEVER:
-                names = describe(outputs, batch)
-                self.act(trainer, pl_module, f"step {int(first)}: {names}")
+                names = nonfinite_values(outputs, batch)
+                self.handle(trainer, pl_module, f"step {int(first)}: {names}")
 
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Check the weights after the last step.
+        """Check the weights after the last step."""
+        self.check_weights(trainer, pl_module)
 
-        Raises:
-            InputError: If they are not finite.
-        """
-        if not weights_are_finite(pl_module):
-            raise InputError(f"step {trainer.global_step}: a weight is nan or infinite; {kept(trainer)}")
+    def check_weights(self, trainer: Trainer, gan: Any) -> None:
+        """Act on weights that are not finite; call it on every rank."""
+        if bad := networks_not_finite(gan):
+            self.handle(trainer, gan, f"step {trainer.global_step}: weights of {' and '.join(bad)} are nan or infinite")
 
-    def act(self, trainer: Trainer, gan: GAN, what: str) -> None:
+    def handle(self, trainer: Trainer, gan: Any, what: str) -> None:
         """Raise InputError, or restore the last checkpoint."""
         if self.action == "raise":
             hint = (
                 "a lower optimizer.lr may help; on_nan=restore continues from the checkpoint at half the learning rate"
             )
-            raise InputError(f"{what}; {kept(trainer)}; {hint}")
+            raise InputError(f"{what}; {checkpoint_hint(trainer)}; {hint}")
         self.restores += 1
         if self.restores > MAX_RESTORES:
-            raise InputError(f"{what}, although the last checkpoint was restored {MAX_RESTORES} times; {kept(trainer)}")
+            raise InputError(
+                f"{what}, although the last checkpoint was restored {MAX_RESTORES} times; {checkpoint_hint(trainer)}"
+            )
         step = restore(trainer, gan)
         self.first.fill_(NEVER)
         if trainer.is_global_zero:
             log.warning("%s; restored the weights of step %d, and halved the learning rates", what, step)
 
 
-def restore(trainer: Trainer, gan: GAN) -> int:
+def restore(trainer: Trainer, gan: Any) -> int:
     """Restore the weights and optimizer states of the last checkpoint at half the current rates; return its step."""
     content = checkpoint_file.read(last_checkpoint(trainer))
     gan.load_state_dict(content["state_dict"])
@@ -100,24 +104,25 @@ def restore(trainer: Trainer, gan: GAN) -> int:
         rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(state)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = FACTOR * rate
+            group["lr"] = LR_FACTOR * rate
     for config in trainer.lr_scheduler_configs:
-        config.scheduler.base_lrs = [FACTOR * rate for rate in config.scheduler.base_lrs]
+        config.scheduler.base_lrs = [LR_FACTOR * rate for rate in config.scheduler.base_lrs]
     return content["global_step"]
 
 
-def weights_are_finite(gan: LightningModule) -> bool:
-    """Return whether all weights and buffers of a module are finite."""
-    floats = [value for value in gan.state_dict().values() if value.is_floating_point()]
-    return bool(torch.stack(torch._foreach_norm(floats)).sum().isfinite())
+def networks_not_finite(module: nn.Module) -> list[str]:
+    """Return the names of a module's parts with a weight or buffer that is nan or infinite."""
+    floats = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
+    largest = torch.stack(torch._foreach_norm(list(floats.values()), math.inf)).isfinite().tolist()
+    return list(dict.fromkeys(n.partition(".")[0] for n, finite in zip(floats, largest, strict=True) if not finite))
 
 
-def describe(outputs: Outputs, batch: Any) -> str:
+def nonfinite_values(outputs: Outputs, batch: Any) -> str:
     """Return which values of a step are not finite."""
     if not batch[0].isfinite().all():
         return "the images of the batch contain nan or infinite values"
     names = [name for name, value in outputs.items() if not value.isfinite().all()]
-    return f"{', '.join(names) or 'a sum of logits'} {'are' if len(names) > 1 else 'is'} nan or infinite"
+    return f"{', '.join(names) or 'a sum of values'} {'are' if len(names) > 1 else 'is'} nan or infinite"
 
 
 def last_checkpoint(trainer: Trainer) -> Path:
@@ -125,7 +130,7 @@ def last_checkpoint(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
 
-def kept(trainer: Trainer) -> str:
-    """Return where the last good checkpoint is, in words."""
+def checkpoint_hint(trainer: Trainer) -> str:
+    """Return a hint at the last checkpoint, for a message."""
     path = last_checkpoint(trainer)
     return f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"

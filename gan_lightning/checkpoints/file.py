@@ -23,7 +23,7 @@ class CheckpointIO(TorchCheckpointIO):
     """Writes and reads Lightning's checkpoints by :func:`write` and :func:`read`.
 
     Args:
-        content: Of the checkpoint that the run is resumed from, if it has been read already.
+        content: Content of the checkpoint to resume from, if it has been read already.
     """
 
     def __init__(self, content: dict[str, Any] | None = None) -> None:
@@ -113,7 +113,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def check_archive(file: Any, path: Path) -> None:
     """Raise InputError unless a file is an uncompressed zip archive whose content agrees with its checksums."""
-    instead = "use another one, such as checkpoints/best-*.ckpt of the run"
+    others = sorted(other.name for other in path.parent.glob("*.ckpt") if other.name != path.name)
+    instead = f"use another checkpoint{': ' if others else ''}{', '.join(others)}"
     start = file.read(2)
     if start != b"PK":
         empty = "it is empty" if not start else "another kind of file"
@@ -132,7 +133,7 @@ def check_archive(file: Any, path: Path) -> None:
         file.seek(0)
         intact = CHECKSUM + sha256(file, size) == comment
     if not intact:
-        raise InputError(f"checkpoint={path}: the file is damaged, as its checksum shows; {instead}")
+        raise InputError(f"checkpoint={path}: the file is damaged (its checksum does not match); {instead}")
 
 
 def check_content(content: Any, path: Path) -> None:

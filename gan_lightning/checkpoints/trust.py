@@ -1,4 +1,4 @@
-"""Which classes a checkpoint's config may name, so that a file from a stranger runs no code."""
+"""Which classes a checkpoint's config may name, so that loading an untrusted file does not execute code from it."""
 
 import inspect
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 from gan_lightning.errors import InputError
 
 # Modules whose classes each group may use. They only compute; data sets read from data.root, which is not written to.
-PARTS = {
+ALLOWED_MODULES = {
     "algorithm": ("gan_lightning.gan", "gan_lightning.simultaneous"),
     "loss": ("gan_lightning.losses",),
     "penalty": ("gan_lightning.penalties",),
@@ -21,8 +21,8 @@ PARTS = {
     "metrics": ("gan_lightning.metrics",),
     "callbacks": ("gan_lightning.callbacks", "gan_lightning.schedules"),
 }
-# Lightning's that write nowhere but into the run's folder, and functions
-NAMES = {
+# Lightning classes that write only to the run's folder, and functions
+ALLOWED_NAMES = {
     "trainer": ("pytorch_lightning.Trainer",),
     "logger": ("pytorch_lightning.loggers.TensorBoardLogger", "pytorch_lightning.loggers.CSVLogger"),
     "callbacks": tuple(
@@ -43,7 +43,7 @@ NAMES = {
 }
 FUNCTIONS = "gan_lightning.schedules"
 UNSAFE = tuple(f"torchvision.datasets.{name}" for name in ("lsun", "LSUN", "imagenet", "ImageNet"))  # unpickle, unpack
-MAX_VALUES, MAX_DEPTH, MAX_LENGTH = 10_000, 20, 10_000  # of a config, and of a text in it
+MAX_VALUES, MAX_DEPTH, MAX_LENGTH = 10_000, 20, 10_000  # values and nesting of a config, length of a string
 
 
 def check_config(config: Any, trust: Iterable[str] = ()) -> list[str]:
@@ -51,7 +51,7 @@ def check_config(config: Any, trust: Iterable[str] = ()) -> list[str]:
 
     Args:
         config: As read from the file.
-        trust: Names of modules, packages or classes that it may use besides.
+        trust: Additionally allowed names of packages, modules or classes.
 
     Returns:
         The names in the config that only ``trust`` allows.
@@ -60,22 +60,22 @@ def check_config(config: Any, trust: Iterable[str] = ()) -> list[str]:
         InputError: For the first value that is not allowed.
     """
     values = plain_values(config)
-    others = {key: value for key, value in values.items() if is_target(key) and not is_part(key, str(value))}
+    others = {key: value for key, value in values.items() if is_target(key) and not is_allowed(key, str(value))}
     for key, name in others.items():
         if not any(name == own or name.startswith(f"{own}.") for own in trust):
-            hint = f"if it is code of your own, or of someone you trust, add trust={name.partition('.')[0]}"
-            raise InputError(f"{key}={name}: a checkpoint may not use this class; {hint}")
+            hint = f"if it is your own code, or code that you trust, add trust={name.partition('.')[0]}"
+            raise InputError(f"{key}={name}: not allowed in a checkpoint; {hint}")
     for key, value in values.items():
-        if key.startswith(("callbacks", "logger")) and leads_out(value) and not others:
-            raise InputError(f"{key}={value}: a checkpoint may not name a path outside of its run's folder")
+        if key.startswith(("callbacks", "logger")) and is_outside_path(value) and not others:
+            raise InputError(f"{key}={value}: paths outside of the run's folder are not allowed in a checkpoint")
     return list(others.values())
 
 
 def plain_values(config: Any) -> dict[str, Any]:
-    """Return all values of nested dicts and lists by their keys, such as ``widths[0]``.
+    """Return all values of nested dicts and lists by key, such as ``widths[0]``.
 
     Raises:
-        InputError: Unless they are a bounded number of numbers and of texts without references to other values.
+        InputError: If there are too many, or one is not a number or a string without interpolations.
     """
     if type(config) is not dict:
         raise InputError("its config is not a dictionary")
@@ -88,14 +88,14 @@ def plain_values(config: Any) -> dict[str, Any]:
         if type(value) is dict:
             for name, child in value.items():
                 if type(name) is not str or (name.startswith("_") and name not in ("_target_", "_partial_")):
-                    raise InputError(f"{key}.{name!s:.80}: a checkpoint may not use this name".removeprefix("."))
+                    raise InputError(f"{key}.{name!s:.80}: this key is not allowed in a checkpoint".removeprefix("."))
                 stack.append((f"{key}.{name}".removeprefix("."), child, depth + 1))
         elif type(value) is list:
             stack += [(f"{key}[{i}]", child, depth + 1) for i, child in enumerate(value)]
         elif type(value) is str and (len(value) > MAX_LENGTH or "${" in value or value == "???"):
-            raise InputError(f"{key}={value:.80}: a checkpoint holds values, not references or long texts")
+            raise InputError(f"{key}={value:.80}: interpolations and long strings are not allowed in a checkpoint")
         elif type(value) not in (str, bool, int, float, type(None)):
-            raise InputError(f"{key}: holds an object of {type(value)}; must be a number or text")
+            raise InputError(f"{key}: is a {type(value).__name__}; must be a number or a string")
         else:
             values[key] = value
     return dict(reversed(values.items()))
@@ -106,11 +106,11 @@ def is_target(key: str) -> bool:
     return key.rpartition(".")[2] == "_target_"
 
 
-def is_part(key: str, name: str) -> bool:
+def is_allowed(key: str, name: str) -> bool:
     """Return whether a checkpoint may name a class or function at a key; imports nothing but allowed modules."""
     group = key.partition(".")[0]
-    modules = PARTS.get(group, ())
-    if name in NAMES.get(group, ()):
+    modules = ALLOWED_MODULES.get(group, ())
+    if name in ALLOWED_NAMES.get(group, ()):
         return True
     if name.startswith(UNSAFE) or not any(name.startswith(f"{module}.") for module in modules):
         return False
@@ -135,11 +135,11 @@ def targets(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield from targets(child, full_key)
 
 
-def own_packages(config: Any) -> list[str]:
+def packages_to_trust(config: Any) -> list[str]:
     """Return the packages that a checkpoint with this config can use only if they are trusted."""
-    return sorted({name.partition(".")[0] for key, name in targets(config) if not is_part(key, name)})
+    return sorted({name.partition(".")[0] for key, name in targets(config) if not is_allowed(key, name)})
 
 
-def leads_out(value: Any) -> bool:
+def is_outside_path(value: Any) -> bool:
     """Return whether a value is a path that leads out of the folder that it is relative to."""
     return isinstance(value, str) and (value.startswith(("/", "~")) or ".." in Path(value).parts or ":" in value[:3])

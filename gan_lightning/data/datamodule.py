@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from gan_lightning.data.images import InMemoryImages, StreamedImages, normalize
 from gan_lightning.data.integrity import check_archives
 from gan_lightning.data.samplers import ShuffledBatches
-from gan_lightning.errors import InputError, foreign
+from gan_lightning.errors import InputError, third_party_errors
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -123,7 +123,7 @@ class ImageDataModule(LightningDataModule):
         """
         kind = getattr(self.dataset, "func", self.dataset)
         name = getattr(kind, "__name__", kind)
-        with foreign(f"data.root={self.root}: cannot be read as {name}", key="data.dataset"):
+        with third_party_errors(f"data.root={self.root}: cannot be read as {name}", key="data.dataset"):
             return self.dataset(self.root, train=train, download=download)
 
     def setup(self, stage: str | None = None) -> None:

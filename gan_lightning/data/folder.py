@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from gan_lightning.errors import foreign
+from gan_lightning.errors import third_party_errors
 
 
 class Folder(ImageFolder):
@@ -48,7 +48,7 @@ def read(path: str) -> Image.Image:
     Raises:
         InputError: If it cannot be read.
     """
-    with foreign(f"{path}: cannot be read as an image"), Image.open(path) as image:
+    with third_party_errors(f"{path}: cannot be read as an image"), Image.open(path) as image:
         if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
             return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
         return image.convert("RGB")

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from gan_lightning.errors import foreign
+from gan_lightning.errors import third_party_errors
 
 
 def normalize(pixels: Tensor) -> Tensor:
@@ -76,7 +76,9 @@ class StreamedImages(Dataset[tuple[Tensor, Tensor]]):
         return self.size
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        with foreign(f"data.dataset: {type(self.dataset).__name__} must have PIL images of one size and labels"):
+        with third_party_errors(
+            f"data.dataset: {type(self.dataset).__name__} must have PIL images of one size and labels"
+        ):
             images, labels = zip(*(self.dataset[i] for i in index.tolist()), strict=True)
             return torch.stack([pil_to_tensor(image) for image in images]), torch.tensor(labels)
 

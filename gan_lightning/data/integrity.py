@@ -1,4 +1,4 @@
-"""Whether the files of a data set are those that were published."""
+"""Verification of downloaded archives by their published checksums."""
 
 import hashlib
 import zlib

@@ -10,7 +10,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gan_lightning.errors import InputError, foreign
+from gan_lightning.errors import InputError, third_party_errors
 from gan_lightning.metrics.classifier import Classifier
 
 FOLDER = Path(__file__).parent
@@ -72,7 +72,7 @@ class Inception(nn.Module):
             raise ModuleNotFoundError("needs torch-fidelity; pip install 'gan-lightning[inception]'")
         if not Path(weights).is_file():
             raise ValueError(f"weights={weights}: no such file; must be torch-fidelity's file of Inception's weights")
-        with foreign(f"weights={weights}: must be torch-fidelity's file of Inception's weights"):
+        with third_party_errors(f"weights={weights}: must be torch-fidelity's file of Inception's weights"):
             torch.load(weights, map_location="cpu", weights_only=True)  # torch-fidelity would run code in it
             self.network = NoTrainInceptionV3("inception-v3-compat", [str(self.num_features)], weights, antialias=False)
 

@@ -19,7 +19,7 @@ from torchmetrics import Metric
 
 from gan_lightning.checks import check_gan
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.errors import InputError, as_typed, foreign, one_line
+from gan_lightning.errors import InputError, as_typed, one_line, third_party_errors
 from gan_lightning.gan import GAN
 from gan_lightning.run import memory
 from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict
@@ -85,7 +85,7 @@ def as_input_error(key: str, error: BaseException) -> InputError:
     return InputError(message)
 
 
-def foreign_part_error(config: DictConfig, error: BaseException) -> str | None:
+def user_part_error(config: DictConfig, error: BaseException) -> str | None:
     """Return an error of a part from outside of this package as one line, with its key; None for one of this package.
 
     The part is the innermost one of those that were being executed: libraries in between are not at fault.
@@ -235,7 +235,7 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
     # Without ours, Lightning would add its own.
     given["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)
     given["enable_progress_bar"] = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
-    with foreign(f"trainer.max_time={values['max_time']}"):
+    with third_party_errors(f"trainer.max_time={values['max_time']}"):
         timer = pl.callbacks.Timer(values["max_time"], verbose=False)
     try:
         given["callbacks"] = [timer, *callbacks]

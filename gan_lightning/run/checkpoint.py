@@ -30,14 +30,14 @@ class Checkpoint:
 
     Args:
         path: The file, or a run's folder, which stands for its ``checkpoints/last.ckpt``.
-        trust: Names of modules or classes that its config may use, besides those of this package and of torch.
+        trust: Names of your own packages, modules or classes that its config may use.
 
     Raises:
         InputError: If there is no such file, it is damaged, it is not a checkpoint of this or an earlier version of
             this package, or its config names a class that it may not use.
     """
 
-    def __init__(self, path: Path | str, trust: Iterable[str] = ()) -> None:
+    def __init__(self, path: Path | str, trust: str | Iterable[str] = ()) -> None:
         self.path = checkpoint_path(path)
         problem = "not a checkpoint written by gan_lightning.train"
         try:
@@ -55,11 +55,11 @@ class Checkpoint:
         except Exception as error:  # a foreign file can break this in any way
             raise InputError(f"checkpoint={path}: {problem}") from error
         try:
-            self.trusted = check_config(self.config, trust)
+            self.trusted = check_config(self.config, [trust] if isinstance(trust, str) else trust)
         except InputError as error:
             raise InputError(f"checkpoint={path}: {error}") from error
         if self.trusted:
-            print(f"The checkpoint uses {', '.join(self.trusted)}: you trust it", file=sys.stderr)
+            print(f"Trusting {', '.join(self.trusted)}, which the checkpoint uses", file=sys.stderr)
 
     def gan(self) -> GAN:
         """Return the GAN with its trained weights, in evaluation mode; InputError if the weights do not fit."""

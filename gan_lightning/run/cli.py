@@ -88,7 +88,9 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                         f"{folder}: Hydra cannot run in a folder with ${{ in its name, a reference to a key"
                     )
                 # argparse needs flags in front of overrides
-                sys.argv[1:] = sorted(map(expand_home, sys.argv[1:]), key=lambda a: a not in ("-m", "--multirun"))
+                sys.argv[1:] = sorted(
+                    map(expand_home, sys.argv[1:]), key=lambda a: not re.match(r"-m$|--multirun$|--[\w-]+=", a)
+                )
                 hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(run)()
 
         cpu_use = CpuUse()
@@ -119,7 +121,7 @@ def one_line_errors(full: bool) -> Iterator[None]:
         sys.exit(128 + signal.SIGINT)
 
 
-def of_hydra(error: Exception) -> bool:
+def is_config_error(error: Exception) -> bool:
     """Return whether Hydra or OmegaConf raised an error: they handle nothing but what was typed."""
     (*_, (frame, _)) = traceback.walk_tb(error.__traceback__)
     ours = isinstance(error, InputError | HydraException | OmegaConfBaseException)
@@ -132,7 +134,7 @@ def message_for(error: Exception) -> str:
         return f"out of memory: {one_line(error)}"
     if line := file_error(error):
         return line
-    if not of_hydra(error):
+    if not is_config_error(error):
         return ""
     cause = None if isinstance(error, InputError) else error.__cause__
     if isinstance(error, MissingConfigException) and error.options is not None:

@@ -15,7 +15,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from gan_lightning.checkpoints.trust import own_packages, targets
+from gan_lightning.checkpoints.trust import packages_to_trust, targets
 from gan_lightning.errors import InputError, as_typed, one_line
 
 PACKAGE = Path(__file__).parents[1]
@@ -189,7 +189,7 @@ def trusted_names(trust: Any) -> list[str]:
 
 def trust_arguments(config: DictConfig) -> list[str]:
     """Return the argument, if any, that a command needs for a checkpoint with this config, quoted for a shell."""
-    own = own_packages(to_dict(config))
+    own = packages_to_trust(to_dict(config))
     return [f"trust={own[0]}" if len(own) == 1 else f"'trust=[{','.join(own)}]'"] if own else []
 
 

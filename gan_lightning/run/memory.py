@@ -34,10 +34,12 @@ def require(typed: str, needed: int) -> None:
     """Raise InputError that begins with ``typed`` if this machine has less than the needed bytes of memory."""
     total = machine_memory()
     if total is not None and needed > total:
-        raise InputError(f"{typed}: needs about {in_words(needed)} of memory, and this machine has {in_words(total)}")
+        raise InputError(
+            f"{typed}: needs about {format_bytes(needed)} of memory, and this machine has {format_bytes(total)}"
+        )
 
 
-def in_words(size: int) -> str:
+def format_bytes(size: int) -> str:
     """Return a number of bytes, at least 1, with a unit."""
     units = ("bytes", "KB", "MB", "GB", "TB", "PB", "EB")
     power = min((len(str(size)) - 1) // 3, len(units) - 1)

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.checkpoints.trust import own_packages
+from gan_lightning.checkpoints.trust import packages_to_trust
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.tables import read_overrides, summarize
 from gan_lightning.run.config import config_flags, quoted, start_folder, to_dict, typed_overrides
@@ -34,7 +34,7 @@ def run_job(name: str, config: DictConfig) -> float | None:
     if not metrics.exists():
         task = overrides
         if checkpoint.exists():  # trust what this command would build itself
-            task = [f"checkpoint={quoted(checkpoint)}", f"trust=[{','.join(own_packages(to_dict(config)))}]"]
+            task = [f"checkpoint={quoted(checkpoint)}", f"trust=[{','.join(packages_to_trust(to_dict(config)))}]"]
         error.unlink(missing_ok=True)  # of an earlier sweep in the same folder
         chdir = ["hydra.job.chdir=true"] if job.job.chdir else []
         arguments = [*config_flags(), *task, *chdir, f"hydra.run.dir={quoted(folder)}"]

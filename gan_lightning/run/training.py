@@ -175,7 +175,8 @@ def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | No
         return
     if (run / "checkpoints").exists() or (run / "metrics.json").exists():
         raise InputError(
-            f"hydra.run.dir={run}: holds a run; resume it with {argument('checkpoint', run)} or use a new folder"
+            f"hydra.run.dir={run}: holds a run; use a new folder, or resume the run, if it has stopped, with "
+            f"{argument('checkpoint', run)}"
         )
     if checkpoint and checkpoint.step == (steps := config.trainer.max_steps):
         raise InputError(f"trainer.max_steps={steps}: the checkpoint's run has reached it; must be more than {steps}")
@@ -214,13 +215,15 @@ def reported_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpo
         if worker_died(error):
             number, reason = (
                 config.data.get("num_workers"),
-                "a process that reads images died, perhaps for want of memory",
+                "a process that reads images died, possibly out of memory",
             )
             how = f"{resume_command(config, Path(trainer.default_root_dir))} data.num_workers=0"
-            raise InputError(f"data.num_workers={number}: {reason} ({one_line(error)}); {how}") from error
+            raise InputError(
+                f"data.num_workers={number}: {reason} ({one_line(error)}). To resume without: {how}"
+            ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise InputError(f"compile=true: {one_line(error)}{where}") from error
-        if line := build.foreign_part_error(config, error):
+        if line := build.user_part_error(config, error):
             raise InputError(line + where) from error
         raise
     except SystemExit as stop:  # Lightning's own, after a signal

@@ -79,10 +79,27 @@ def test_stops_before_there_is_a_checkpoint(train: Train) -> None:
         train(Break("loss", 0), StopOnNan(action="raise"))
 
 
+def test_weights_may_be_large(train: Train, tmp_path: Path) -> None:
+    """Their sum of squares exceeds the range of float32."""
+    gan = tiny_gan()
+    gan.register_buffer("large", torch.full((4,), 3e38))
+    save = SaveCheckpoints(monitor="x", mode="max")
+    train(StopOnNan(action="raise"), save, gan=gan, enable_checkpointing=True)
+    assert step_of(tmp_path / "checkpoints" / "last.ckpt") == 6
+
+
+@pytest.mark.parametrize("at", [3, 6])
+def test_weights_are_restored_before_they_would_be_saved(train: Train, tmp_path: Path, at: int) -> None:
+    stop, save = StopOnNan(action="restore"), SaveCheckpoints(monitor="x", mode="max")
+    assert train(Break("after", at), stop, save, enable_checkpointing=True).global_step == 6
+    assert stop.restores == 1
+    assert step_of(tmp_path / "checkpoints" / "last.ckpt") == 6
+
+
 @pytest.mark.parametrize("at", [3, 6])  # before a validation, and in the last step
 def test_weights_that_are_not_finite_are_not_saved(train: Train, tmp_path: Path, at: int) -> None:
     save = SaveCheckpoints(monitor="validation/accuracy", mode="max")
-    with pytest.raises(InputError, match=f"^step {4 if at == 3 else 6}: "):
+    with pytest.raises(InputError, match=f"^step {at}: weights of generator are nan"):
         train(Break("after", at), StopOnNan(action="raise"), save, enable_checkpointing=True)
     for path in (tmp_path / "checkpoints").glob("*.ckpt"):
         state = torch.load(path, weights_only=True)["state_dict"]
