@@ -21,7 +21,7 @@ def main(config: DictConfig) -> None:
 
     checkpoint = Checkpoint(config.checkpoint, trusted_names(config.trust))
     memory.check_images("num_images", config.num_images, checkpoint.config)
-    config.features = config.features or checkpoint.config["features"]
+    config.features = config.features or checkpoint.config.get("features")
     metrics, gan = build.metrics(resolve_paths(config)), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)
     try:

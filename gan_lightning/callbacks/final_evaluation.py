@@ -133,4 +133,6 @@ def save_metrics(metrics: Mapping[str, float], path: Path) -> None:
     """Write metrics as one JSON object, without those that are not finite, which JSON does not have."""
     path.parent.mkdir(parents=True, exist_ok=True)
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    path.write_text(json.dumps(finite, indent=2) + "\n")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(json.dumps(finite, indent=2) + "\n")
+    unfinished.replace(path)

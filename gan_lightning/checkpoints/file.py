@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickletools
 import re
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from gan_lightning.errors import InputError, one_line
 
+GLOBALS = re.compile(r"collections OrderedDict|torch \w+Storage|torch Size|torch._utils _rebuild_(tensor_v2|parameter)")
 CHECKSUM = b"sha256:"  # a file ends with this and the SHA-256 of all before it, as the comment of the zip archive
 
 
@@ -48,7 +50,8 @@ def write(content: Mapping[str, Any], path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w+b") as file:
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("x+b") as file:  # does not follow a link of that name
             torch.save(content, file)
             append_checksum(file)
             file.flush()
@@ -108,6 +111,7 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(
             f"checkpoint={path}: not a checkpoint written by gan_lightning.train ({one_line(error)[:80]})"
         ) from error
+    check_tensors(content, 4 * path.stat().st_size, path)  # tied weights count more than once
     return content
 
 
@@ -123,6 +127,9 @@ def check_archive(file: Any, path: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):  # could be a zip bomb
                 raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train (compressed)")
+            for entry in archive.infolist():
+                if entry.filename.endswith("data.pkl"):
+                    check_pickle(archive.read(entry), path)
             comment = archive.comment
             intact = bool(comment) or archive.testzip() is None  # files of 0.1.0 have no comment
     except zipfile.BadZipFile as error:
@@ -136,6 +143,31 @@ def check_archive(file: Any, path: Path) -> None:
         raise InputError(f"checkpoint={path}: the file is damaged (its checksum does not match); {instead}")
 
 
+def check_pickle(pickled: bytes, path: Path) -> None:
+    """Raise InputError if a pickle needs more than tensors: even what torch permits could allocate any memory."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "STACK_GLOBAL" or (opcode.name == "GLOBAL" and not GLOBALS.fullmatch(str(argument))):
+            reason = f"it contains {argument or 'an object'}, which is not loaded"
+            raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train; {reason}")
+
+
+def check_tensors(content: Any, size: int, path: Path) -> None:
+    """Raise InputError unless all tensors in nested dicts and lists are strided and together at most ``size`` bytes.
+
+    A tensor that repeats a small storage could need any amount of memory once it is copied.
+    """
+    total, stack = 0, [content]
+    while stack:
+        value = stack.pop()
+        stack += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if isinstance(value, Tensor):
+            if type(value) is not Tensor or value.layout is not torch.strided:
+                raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train")
+            total += value.numel() * value.element_size()
+    if total > size:
+        raise InputError(f"checkpoint={path}: its tensors would need {total} bytes, more than the file holds")
+
+
 def check_content(content: Any, path: Path) -> None:
     """Raise InputError unless a file's content has the parts of a checkpoint, each of its type."""
     try:
@@ -145,7 +177,7 @@ def check_content(content: Any, path: Path) -> None:
             and type(step) is int
             and step >= 0
             and isinstance(state, dict)
-            and all(type(value) is Tensor and value.layout is torch.strided for value in state.values())
+            and all(isinstance(value, Tensor) for value in state.values())
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train") from error

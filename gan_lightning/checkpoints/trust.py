@@ -1,6 +1,7 @@
 """Which classes a checkpoint's config may name, so that loading an untrusted file does not execute code from it."""
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -42,7 +43,10 @@ ALLOWED_NAMES = {
     "metrics": FEATURES,
 }
 FUNCTIONS = "gan_lightning.schedules"
+UNBOUNDED = ("torch.nn.modules.rnn.", "torch.nn.modules.transformer.")  # any number of layers
 UNSAFE = tuple(f"torchvision.datasets.{name}" for name in ("lsun", "LSUN", "imagenet", "ImageNet"))  # unpickle, unpack
+NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)  # of a key: with a dot, it could pass for another one
+MAX_PIXELS = 4096  # of a transform's sizes
 MAX_VALUES, MAX_DEPTH, MAX_LENGTH = 10_000, 20, 10_000  # values and nesting of a config, length of a string
 
 
@@ -60,26 +64,28 @@ def check_config(config: Any, trust: Iterable[str] = ()) -> list[str]:
         InputError: For the first value that is not allowed.
     """
     values = plain_values(config)
-    others = {key: value for key, value in values.items() if is_target(key) and not is_allowed(key, str(value))}
-    for key, name in others.items():
+    others = [(key, str(value)) for key, value in values if is_target(key) and not is_allowed(key, str(value))]
+    for key, name in others:
         if not any(name == own or name.startswith(f"{own}.") for own in trust):
             hint = f"if it is your own code, or code that you trust, add trust={name.partition('.')[0]}"
             raise InputError(f"{key}={name}: not allowed in a checkpoint; {hint}")
-    for key, value in values.items():
+    for key, value in values:
+        if ".transform" in key and isinstance(value, int | float) and value > MAX_PIXELS:
+            raise InputError(f"{key}={value}: numbers above {MAX_PIXELS} are not allowed in a checkpoint's transforms")
         if key.startswith(("callbacks", "logger")) and is_outside_path(value) and not others:
             raise InputError(f"{key}={value}: paths outside of the run's folder are not allowed in a checkpoint")
-    return list(others.values())
+    return [name for _, name in others]
 
 
-def plain_values(config: Any) -> dict[str, Any]:
-    """Return all values of nested dicts and lists by key, such as ``widths[0]``.
+def plain_values(config: Any) -> list[tuple[str, Any]]:
+    """Return all values of nested dicts and lists with their keys, such as ``widths[0]``.
 
     Raises:
         InputError: If there are too many, or one is not a number or a string without interpolations.
     """
     if type(config) is not dict:
         raise InputError("its config is not a dictionary")
-    values: dict[str, Any] = {}
+    values: list[tuple[str, Any]] = []
     stack = [("", config, 0)]
     while stack:
         key, value, depth = stack.pop()
@@ -87,7 +93,7 @@ def plain_values(config: Any) -> dict[str, Any]:
             raise InputError("its config is too large")
         if type(value) is dict:
             for name, child in value.items():
-                if type(name) is not str or (name.startswith("_") and name not in ("_target_", "_partial_")):
+                if type(name) is not str or not (name in ("_target_", "_partial_") or NAME.fullmatch(name)):
                     raise InputError(f"{key}.{name!s:.80}: this key is not allowed in a checkpoint".removeprefix("."))
                 stack.append((f"{key}.{name}".removeprefix("."), child, depth + 1))
         elif type(value) is list:
@@ -97,8 +103,8 @@ def plain_values(config: Any) -> dict[str, Any]:
         elif type(value) not in (str, bool, int, float, type(None)):
             raise InputError(f"{key}: is a {type(value).__name__}; must be a number or a string")
         else:
-            values[key] = value
-    return dict(reversed(values.items()))
+            values.append((key, value))
+    return values[::-1]
 
 
 def is_target(key: str) -> bool:
@@ -110,6 +116,8 @@ def is_allowed(key: str, name: str) -> bool:
     """Return whether a checkpoint may name a class or function at a key; imports nothing but allowed modules."""
     group = key.partition(".")[0]
     modules = ALLOWED_MODULES.get(group, ())
+    if group == "data" and key not in ("data._target_", "data.dataset._target_"):
+        modules = ("torchvision.transforms",)
     if name in ALLOWED_NAMES.get(group, ()):
         return True
     if name.startswith(UNSAFE) or not any(name.startswith(f"{module}.") for module in modules):
@@ -120,6 +128,8 @@ def is_allowed(key: str, name: str) -> bool:
     except Exception:  # an import can fail in any way
         return False
     home = f"{getattr(found, '__module__', '')}."
+    if home.startswith(UNBOUNDED):
+        return False
     if inspect.isfunction(found):
         return home == f"{FUNCTIONS}." and not attribute.startswith("_") and FUNCTIONS in modules
     return inspect.isclass(found) and any(home.startswith(f"{module}.") for module in modules)

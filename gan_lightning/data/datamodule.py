@@ -141,15 +141,15 @@ class ImageDataModule(LightningDataModule):
             raise InputError(
                 f"data.val_size={self.val_size}: must leave at least {needed} of {len(source)} training images"
             )
+        first, _ = StreamedImages(source, 1)[torch.arange(1)]
+        if self.image_shape and list(self.image_shape) != (shape := list(first.shape[1:])):
+            raise InputError(f"model.image_shape={list(self.image_shape)}: must be {shape} for this data set")
         if self.in_memory:
             official = InMemoryImages.of(source)
             self.train, self.val = InMemoryImages(*official[:cut]), InMemoryImages(*official[cut:])
         else:
             self.train = StreamedImages(source, cut)
             self.val = InMemoryImages(*StreamedImages(source, len(source))[torch.arange(cut, len(source))])
-        shape = list(self.val.images.shape[1:])
-        if self.image_shape and list(self.image_shape) != shape:
-            raise InputError(f"model.image_shape={list(self.image_shape)}: must be {shape} for this data set")
         self.test = InMemoryImages.of(self.open(train=False, download=False))
         if self.device == "auto" and self.trainer and isinstance(self.train, InMemoryImages):
             self.train = self.train.to(self.trainer.strategy.root_device)

@@ -110,8 +110,8 @@ def summarize(folder: Path) -> tuple[str, list[dict[str, Any]], str]:
     runs = [run for run in folder.iterdir() if (run / ".hydra").is_dir()]
     overrides = [dict(text.split("=", 1) for text in read_overrides(run) if "=" in text) for run in runs]
     rows = [{"job": run.name} | given | read_results(run) for run, given in zip(runs, overrides, strict=True)]
-    configs = [yaml.safe_load(path.read_text()) for run in runs if (path := run / ".hydra" / "config.yaml").exists()]
-    first = configs[0] if configs else {"monitor": "fid", "monitor_mode": "min"}
+    configs = [config for run in runs if isinstance(config := read_yaml(run / ".hydra" / "config.yaml"), dict)]
+    first = next((config for config in configs if config.get("monitor")), {"monitor": "fid", "monitor_mode": "min"})
     monitor = first["monitor"].removeprefix("validation/")
     monitor = f"val_{monitor}" if any(f"val_{monitor}" in row for row in rows) else monitor
     sign = -1 if first["monitor_mode"] == "max" else 1
@@ -141,15 +141,27 @@ def summarize(folder: Path) -> tuple[str, list[dict[str, Any]], str]:
 
 def read_overrides(run: Path) -> list[str]:
     """Return the overrides that a run was started with."""
-    path = run / ".hydra" / "overrides.yaml"
-    return (yaml.safe_load(path.read_text()) or []) if path.exists() else []
+    content = read_yaml(run / ".hydra" / "overrides.yaml")
+    return [text for text in content if isinstance(text, str)] if isinstance(content, list) else []
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file, or None if there is none or it is damaged."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return None
 
 
 def read_results(run: Path) -> dict[str, Any]:
     """Return a run's metrics, or why it failed."""
     metrics, error = run / "metrics.json", run / "error.txt"
     if metrics.exists():
-        return json.loads(metrics.read_text())
+        try:
+            values = json.loads(metrics.read_text())
+            return {name: value for name, value in values.items() if isinstance(value, int | float)}
+        except (ValueError, AttributeError, RecursionError):
+            return {"error": "metrics.json is damaged; remove it, and evaluate or resume the run"}
     return {"error": error.read_text()} if error.exists() else {}
 
 

@@ -1,7 +1,8 @@
 """Checkpoint files, and the config of a resumed run."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from gan_lightning.checkpoints import file as checkpoint_file
 from gan_lightning.checkpoints.compatibility import upgrade
 from gan_lightning.checkpoints.trust import check_config
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.errors import InputError, as_typed, one_line
+from gan_lightning.errors import InputError, as_typed, one_line, third_party_errors
 from gan_lightning.gan import GAN
 from gan_lightning.run import build
 from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, project_folder, resolve_paths, to_dict
@@ -63,12 +64,22 @@ class Checkpoint:
 
     def gan(self) -> GAN:
         """Return the GAN with its trained weights, in evaluation mode; InputError if the weights do not fit."""
-        gan = build.gan(OmegaConf.create(self.config))
+        with self.built_from_file():
+            gan = build.gan(OmegaConf.create(self.config))
         try:
             gan.load_state_dict(self.content["state_dict"])
         except RuntimeError as error:
             raise self.weights_error(error) from error
         return gan.eval()
+
+    @contextmanager
+    def built_from_file(self) -> Iterator[None]:
+        """Raise InputError that names the file for any error in a config that no command has validated."""
+        with third_party_errors(f"checkpoint={self.path}: its config is not valid"):
+            try:
+                yield
+            except InputError as error:
+                raise InputError(f"checkpoint={self.path}: {error}") from error
 
     def weights_error(self, error: Exception) -> InputError:
         """Return the error for weights that the networks do not have."""
@@ -77,9 +88,10 @@ class Checkpoint:
 
     def data(self, *, root: str | None = None) -> ImageDataModule:
         """Return the data module of the checkpoint's run, set up, with another root folder if one is given."""
-        config = resolve_paths(OmegaConf.create(self.config))
-        config.data.root = root or self.data_root()
-        data = build.data(config)
+        with self.built_from_file():
+            config = resolve_paths(OmegaConf.create(self.config))
+            config.data.root = root or self.data_root()
+            data = build.data(config)
         data.download = self.may_download_to(config.data.root)
         data.prepare_data()
         data.setup()
@@ -102,6 +114,8 @@ class Checkpoint:
 
         Keys that the config lacks, as an earlier version wrote it, are those of the composed config.
         """
+        if len(self.content.get("optimizer_states", ())) != 2:
+            raise InputError(f"checkpoint={self.path}: holds no optimizer states, so it cannot be resumed")
         defaults: Any = OmegaConf.to_container(composed)
         for key in (*HYPERPARAMETERS, "metrics"):  # of which a run has what it was given
             del defaults[key]

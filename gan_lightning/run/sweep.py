@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.checkpoints.trust import packages_to_trust
 from gan_lightning.errors import InputError
-from gan_lightning.metrics.tables import read_overrides, summarize
+from gan_lightning.metrics.tables import read_overrides, read_results, summarize
 from gan_lightning.run.config import config_flags, quoted, start_folder, to_dict, typed_overrides
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -31,6 +31,8 @@ def run_job(name: str, config: DictConfig) -> float | None:
     if (metrics.exists() or checkpoint.exists()) and read_overrides(folder) != overrides:
         raise InputError(f"hydra.sweep.dir={folder.parent}: holds a sweep with other overrides; use a new folder")
     code = 0
+    if "error" in read_results(folder):  # damaged, or failed
+        metrics.unlink(missing_ok=True)
     if not metrics.exists():
         task = overrides
         if checkpoint.exists():  # trust what this command would build itself

@@ -172,6 +172,9 @@ def lock(run: Path, trainer: pl.Trainer) -> Iterator[None]:
 def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | None) -> None:
     """Raise InputError if the folder holds another run, or the run would be resumed elsewhere only to end at once."""
     if checkpoint and run.resolve() == checkpoint.path.absolute().parent.parent.resolve():
+        for path in run.rglob("*"):
+            if path.is_symlink() and not path.resolve().is_relative_to(run.resolve()):
+                raise InputError(f"{path}: a link out of the run's folder, to which the run would write; remove it")
         return
     if (run / "checkpoints").exists() or (run / "metrics.json").exists():
         raise InputError(
@@ -182,13 +185,18 @@ def refuse_other_runs(config: DictConfig, run: Path, checkpoint: Checkpoint | No
         raise InputError(f"trainer.max_steps={steps}: the checkpoint's run has reached it; must be more than {steps}")
 
 
+def modules_of(error: Exception) -> list[str]:
+    """Return the modules of an error's traceback."""
+    return [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
 def worker_died(error: Exception) -> bool:
     """Return whether an error means that a process of the data loader has ended.
 
     torch raises it in a signal handler, so anywhere; or the pipe to the process breaks in the loader.
     """
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    is_broken_pipe = isinstance(error, ConnectionError | EOFError) and "torch.utils.data.dataloader" in modules
+    in_loader = "torch.utils.data.dataloader" in modules_of(error)
+    is_broken_pipe = isinstance(error, ConnectionError | EOFError) and in_loader
     return is_broken_pipe or str(error).startswith("DataLoader worker")
 
 
@@ -205,6 +213,10 @@ def reported_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpo
         if checkpoint and str(error).startswith("Error(s) in loading state_dict"):
             raise checkpoint.weights_error(error) from error
         where = write_traceback(error)
+        if checkpoint and "pytorch_lightning.trainer.connectors.checkpoint_connector" in modules_of(error):
+            raise InputError(
+                f"checkpoint={checkpoint.path}: its training state cannot be restored: {one_line(error)}"
+            ) from error
         if isinstance(error, InputError):
             raise
         if line := file_error(error, trainer.default_root_dir):

@@ -102,7 +102,6 @@ def test_pickled_code_is_not_run(tmp_path: Path, legacy: bool) -> None:
     "change",
     [
         {"state_dict": {"x": "text"}},
-        {"state_dict": {"x": torch.eye(3).to_sparse()}},
         {"state_dict": []},
         {"global_step": -1},
         {"global_step": "7"},
@@ -161,3 +160,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"could not be written: (Not a directory|File exists)"):
         checkpoint_file.write(CONTENT, tmp_path / "file" / "a.ckpt")
+
+
+def test_a_small_file_cannot_need_much_memory(tmp_path: Path) -> None:
+    pickled = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (3 * 10**9).to_bytes(5, "little") + b"\x85R."
+    with zipfile.ZipFile(tmp_path / "small.ckpt", "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
+    assert "it contains builtins bytearray" in refusal(tmp_path / "small.ckpt")
+    repeated = torch.zeros(1).expand(40_000, 50_000)
+    checkpoint_file.write(CONTENT | {"optimizer_states": [{"state": {0: {"exp_avg": repeated}}}]}, tmp_path / "a.ckpt")
+    assert "its tensors would need 8000" in refusal(tmp_path / "a.ckpt")

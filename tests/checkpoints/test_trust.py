@@ -1,9 +1,11 @@
 """Checkpoints from strangers: nothing in them is executed, written or contacted."""
 
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import gan_lightning
 from gan_lightning.checkpoints import file as checkpoint_file
 from gan_lightning.checkpoints.trust import check_config, is_allowed, targets
 from gan_lightning.errors import InputError
-from gan_lightning.run.config import CONF
+from gan_lightning.run.config import CONF, flatten
 from tests.helpers import ROOT, call, command, last
 
 
@@ -73,6 +75,9 @@ MALICIOUS = [  # key, class, arguments
     ("logger", "pytorch_lightning.loggers.MLFlowLogger", {"tracking_uri": "http://127.0.0.1:PORT"}),
     ("callbacks.extra", "pytorch_lightning.callbacks.ModelCheckpoint", {"dirpath": "mark"}),
     ("unknown", "os.mkdir", {"path": "mark"}),
+    ("data.dataset.transform", "torchvision.datasets.FashionMNIST", {"root": "mark", "download": True}),
+    ("model.generator", "torch.nn.LSTM", {"input_size": 1, "hidden_size": 1, "num_layers": 10**8}),
+    ("model.generator", "torch.nn.Transformer", {"num_encoder_layers": 10**8}),
 ]
 
 
@@ -108,6 +113,8 @@ def test_a_class_that_a_checkpoint_may_not_name(
         ("model.latent_dim", torch.ones(3), "must be a number or a string"),
         ("model.generator._args_", [1], "not allowed in a checkpoint"),
         ("penalty._recursive_", True, "not allowed in a checkpoint"),
+        ("model.a b", 1, "not allowed in a checkpoint"),
+        ("data.dataset.transform", {"_target_": "torchvision.transforms.Resize", "size": 10**5}, "not allowed"),
         ("name", "x" * 20_000, "long strings"),
         ("k", list(range(20_000)), "too large"),
         ("logger.name", "/tmp/elsewhere", "outside of the run's folder"),
@@ -118,6 +125,74 @@ def test_a_class_that_a_checkpoint_may_not_name(
 def test_values_that_a_checkpoint_may_not_hold(run: Path, tmp_path: Path, key: str, value: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         gan_lightning.load(altered(run, tmp_path, key, value))
+
+
+@pytest.mark.parametrize("name", ["prior._target_", "generator.layers[0]", "a.b", "", "_x", "é"])
+def test_a_key_cannot_pass_for_another_one(run: Path, tmp_path: Path, name: str) -> None:
+    """A class would be hidden behind an allowed one, in a dictionary of all keys."""
+    content = last(run)
+    config = content["hyper_parameters"]["config"]
+    prior = {"_target_": "gan_lightning.run.sweep.run", "command": ["touch", str(tmp_path / "mark")]}
+    config["model"] = {name: "gan_lightning.priors.Normal"} | config["model"] | {"prior": prior}
+    checkpoint_file.write(content, tmp_path / "stranger.ckpt")
+    with pytest.raises(InputError, match="not allowed in a checkpoint"):
+        gan_lightning.load(tmp_path / "stranger.ckpt")
+    assert not (tmp_path / "mark").exists()
+
+
+def test_links_out_of_a_run_are_not_followed(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    for name in ("samples.png", "checkpoints/.last.ckpt.unfinished", ".hydra/config.yaml"):
+        (tmp_path / "victim").write_text("precious")
+        link = tmp_path / "run" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / "victim")
+        done = command("train", f"checkpoint={tmp_path}/run", "trainer.max_steps=16", cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr == f"{link}: a link out of the run's folder, to which the run would write; remove it\n"
+        assert (tmp_path / "victim").read_text() == "precious"
+        link.unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"callbacks": {"SaveCheckpoints": 3}},
+        {"callbacks": {"StopOnNan": 3}},
+        {"ImageDataModule": {}},
+        {"loops": {}},
+        {"lr_schedulers": [{"base_lrs": ["a"]}, {}]},
+        {"optimizer_states": []},
+        {"pytorch-lightning_version": "garbage"},
+    ],
+)
+def test_states_of_another_shape(run: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / "cut" / "checkpoints").mkdir(parents=True)
+    path = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    checkpoint_file.write(last(run) | change, path)
+    done = command("train", "checkpoint=cut", "trainer.max_steps=16", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "checkpoint=" in done.stderr
+
+
+@pytest.mark.parametrize("value", [None, "x", -1, True, {}, [], float("inf")])
+def test_values_of_another_type(run: Path, tmp_path: Path, value: Any) -> None:
+    """One key after the other has a value that makes no sense: every command ends in one line, or does not need it."""
+    config = last(run)["hyper_parameters"]["config"]
+    parents = {"model", "optimizer", "loss", "penalty", "ema", "algorithm", "data", "trainer"}
+    for key in sorted(
+        parents | {key.partition("[")[0] for key, _ in flatten(config) if key.partition(".")[0] in parents}
+    ):
+        content = last(run)
+        node = content["hyper_parameters"]["config"]
+        *names, end = key.split(".")
+        for name in names:
+            node = node[name]
+        node[end] = value
+        torch.save(content, tmp_path / "altered.ckpt")
+        with suppress(InputError):
+            gan_lightning.load(tmp_path / "altered.ckpt")
 
 
 def test_nesting_without_end(run: Path, tmp_path: Path) -> None:
@@ -260,5 +335,7 @@ def test_a_resumed_run_deletes_only_its_own_files(run: Path, tmp_path: Path) -> 
     ],
 )
 def test_sizes_beyond_the_memory(run: Path, tmp_path: Path, key: str, value: Any) -> None:
-    with pytest.raises(InputError, match=r"^(model|algorithm)\.\S+: needs about \d\S* \wB of memory"):
+    with pytest.raises(
+        InputError, match=r"^checkpoint=\S+: (model|algorithm)\.\S+: (needs about \d\S* \wB of memory|must be .* below)"
+    ):
         gan_lightning.load(altered(run, tmp_path, key, value))

@@ -144,3 +144,12 @@ def test_jobs_may_have_names(tmp_path: Path) -> None:
     for name in ("10", "9", "lr=1"):
         job(tmp_path, name, [], "fid", "min")
     assert [row["job"] for row in summarize(tmp_path)[1]] == ["9", "10", "lr=1"]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"fid": "x"}', '{"fid": {"a": 1}}', "[" * 100_000, "null"])
+@pytest.mark.parametrize("file", ["metrics.json", ".hydra/overrides.yaml", ".hydra/config.yaml"])
+def test_damaged_files_of_a_sweep(tmp_path: Path, file: str, content: str) -> None:
+    (tmp_path / "0" / ".hydra").mkdir(parents=True)
+    (tmp_path / "0" / file).write_text(content)
+    _, (row,), _ = summarize(tmp_path)
+    assert row["job"] == "0"
