@@ -238,6 +238,12 @@ class GAN(LightningModule):
 
     # Held-out images
 
+    def on_validation_start(self) -> None:
+        """Give all devices the first one's buffers, such as BatchNorm's statistics, as checkpoints hold only these."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log :meth:`adversarial_metrics` of validation images."""
         metrics = {f"validation/{name}": value for name, value in self.adversarial_metrics(batch, batch_idx).items()}
