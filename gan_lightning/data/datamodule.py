@@ -220,7 +220,9 @@ class TrainLoader(DataLoader):
     """
 
     def __iter__(self) -> Any:
-        """Start the workers with both signals blocked."""
+        """Start the workers, if any, with both signals blocked."""
+        if self.num_workers == 0 or not hasattr(signal, "pthread_sigmask"):  # which Windows lacks
+            return super().__iter__()
         former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             return super().__iter__()
@@ -238,7 +240,7 @@ def wait_for_parent(_: int) -> None:
 
     if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=wait, daemon=True).start()
-    else:  # macOS
+    elif hasattr(signal, "pthread_sigmask"):  # macOS
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
