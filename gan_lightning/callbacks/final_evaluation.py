@@ -83,7 +83,10 @@ class FinalEvaluation(Callback):
         log.info("%d steps, %s images, %.0f s of training, including validation", steps, images, seconds)
         values |= {"images_seen": images_seen, "train_seconds": seconds, "seed": self.seed}
         values["images_per_second"] = images_seen / seconds if seconds else math.nan
-        save_metrics(values, Path(trainer.default_root_dir) / "metrics.json")
+        path = Path(trainer.default_root_dir) / "metrics.json"
+        unfinished = path.with_name(".metrics.json.unfinished")  # a sweep takes a job with metrics.json as finished
+        save_metrics(values, unfinished)
+        unfinished.replace(path)
         final = {f"final/{name}": value for name, value in values.items()}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
@@ -133,6 +136,4 @@ def save_metrics(metrics: Mapping[str, float], path: Path) -> None:
     """Write metrics as one JSON object, without those that are not finite, which JSON does not have."""
     path.parent.mkdir(parents=True, exist_ok=True)
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(finite, indent=2) + "\n")
-    unfinished.replace(path)
+    path.write_text(json.dumps(finite, indent=2) + "\n")

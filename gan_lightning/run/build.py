@@ -207,7 +207,7 @@ def logger(config: DictConfig, run: Path, step: int) -> Any:
     elif kind == "MLFlowLogger":  # makes a URI of the folder, in which nothing else may be
         folder = urllib.parse.quote(str(run / "mlruns"))
     built = locate("logger", config.logger)
-    if not (inspect.isclass(built) and issubclass(built, Logger)):
+    if not (inspect.isclass(built) and issubclass(built, Logger)) or config.logger.get("_partial_"):
         raise InputError(f"logger._target_={config.logger._target_}: must be a Lightning logger")
     takes = inspect.signature(built).parameters.values()
     extra: dict[str, Any] = {name: folder} if any(p.name == name or p.kind is p.VAR_KEYWORD for p in takes) else {}

@@ -147,7 +147,7 @@ def test_possible_values(typed: list[str]) -> None:
 COMPOSED = config.compose("train")
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.floats(0, 10), st.integers(2, 10**6), st.integers(0, 2**32 - 1))
 def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
     composed = COMPOSED.copy()
