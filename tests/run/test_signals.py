@@ -69,8 +69,17 @@ def members(group: int) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("processes", [WORKERS, RANKS, [*RANKS, *WORKERS]], ids=["workers", "ranks", "both"])
+@pytest.mark.parametrize(
+    ("processes", "signum"),
+    [
+        pytest.param(WORKERS, signal.SIGINT, id="workers-SIGINT"),
+        pytest.param(WORKERS, signal.SIGTERM, id="workers-SIGTERM", marks=pytest.mark.slow),
+        pytest.param(RANKS, signal.SIGINT, id="ranks-SIGINT", marks=pytest.mark.slow),
+        pytest.param(RANKS, signal.SIGTERM, id="ranks-SIGTERM", marks=pytest.mark.slow),
+        pytest.param([*RANKS, *WORKERS], signal.SIGINT, id="both-SIGINT", marks=pytest.mark.slow),
+        pytest.param([*RANKS, *WORKERS], signal.SIGTERM, id="both-SIGTERM"),
+    ],
+)
 def test_a_signal_to_all_processes(start: Start, tmp_path: Path, processes: list[str], signum: int) -> None:
     process = start(*processes)
     os.killpg(process.pid, signum)
