@@ -58,9 +58,11 @@ class StopOnNan(Callback):
         self, trainer: Trainer, pl_module: GAN, outputs: Outputs, batch: Any, batch_idx: int
     ) -> None:
         """Remember the first step with a value that is not finite, and act on it as soon as it is read."""
-        total = torch.stack([value.sum(dtype=torch.float32) for value in outputs.values()]).sum()
-        self.first = torch.where(total.isfinite(), self.first, self.first.clamp(max=trainer.global_step))
+        total: Any = sum(value.sum(dtype=torch.float32) for value in outputs.values())
         each_step = trainer.world_size == 1 and pl_module.device.type == "cpu"
+        if each_step and math.isfinite(total):
+            return
+        self.first = torch.where(total.isfinite(), self.first, self.first.clamp(max=trainer.global_step))
         if each_step or trainer.global_step % trainer.log_every_n_steps == 0:
             first = (
                 self.first.item() if each_step else trainer.strategy.reduce(self.first.clone(), reduce_op="min").item()
