@@ -193,11 +193,14 @@ def modules_of(error: Exception) -> list[str]:
 def worker_died(error: Exception) -> bool:
     """Return whether an error means that a process of the data loader has ended.
 
-    torch raises it in a signal handler, so anywhere; or the pipe to the process breaks in the loader.
+    torch raises it in a signal handler, so anywhere; or what the process had shared is gone, in many ways.
     """
-    in_loader = "torch.utils.data.dataloader" in modules_of(error)
-    is_broken_pipe = isinstance(error, ConnectionError | EOFError) and in_loader
-    return is_broken_pipe or str(error).startswith("DataLoader worker")
+    modules = modules_of(error)
+    in_loader = (
+        "torch.utils.data.dataloader" in modules and "torch._utils" not in modules
+    )  # which raises a worker's own
+    is_lost = in_loader and any(m.startswith(("multiprocessing.", "torch.multiprocessing.")) for m in modules)
+    return is_lost or str(error).startswith("DataLoader worker")
 
 
 @contextmanager

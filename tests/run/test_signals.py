@@ -124,7 +124,6 @@ def test_a_worker_that_dies(start: Start, tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert re.search(r"^data\.num_workers=2: .*died.*checkpoint=", output, re.MULTILINE), output
-    assert "Traceback" not in output
     assert last(tmp_path / "run")["global_step"] > 0
 
 
