@@ -239,7 +239,7 @@ class GAN(LightningModule):
     # Held-out images
 
     def on_validation_start(self) -> None:
-        """Give all devices the first one's buffers, such as BatchNorm's statistics, as checkpoints hold only these."""
+        """Set the buffers of all devices (BatchNorm's statistics) to the first one's: checkpoints hold only those."""
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)

@@ -24,7 +24,7 @@ LAYERS = (
     {"train", "sample", "evaluate", "export", "train_classifier"},
 )
 BASE, COMMANDS = LAYERS[0], LAYERS[-1]
-BEFORE_TORCH = [*sorted(COMMANDS), "run.cli", "run.config", "run.schema", "run.sweep"]
+BEFORE_TORCH = [*sorted(COMMANDS), "run.cli", "run.config", "run.schema", "run.suggest", "run.sweep"]
 SLOW = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning_fabric"}
 
 

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from gan_lightning.callbacks.stop_on_nan import StopOnNan, networks_not_finite
+from gan_lightning.callbacks.stop_on_nan import StopOnNan, last_checkpoint, networks_not_finite
 from gan_lightning.gan import GAN
 
 log = logging.getLogger(__name__)
@@ -125,16 +125,17 @@ class SaveCheckpoints(Checkpoint):
     def save_newest(self, trainer: Trainer) -> None:
         """Write ``last.ckpt``; must be called on every rank."""
         if self.weights_are_finite(trainer):
-            trainer.save_checkpoint(folder(trainer) / "last.ckpt")
+            trainer.save_checkpoint(last_checkpoint(trainer))
         if self.interval is not None:
             self.next_save = time.monotonic() + self.interval
 
     def weights_are_finite(self, trainer: Trainer) -> bool:
-        """Return whether the weights can be saved, after :class:`StopOnNan` has acted on those that cannot."""
-        for callback in trainer.callbacks:
-            if isinstance(callback, StopOnNan):
-                callback.check_weights(trainer, trainer.lightning_module)
-        return not networks_not_finite(trainer.lightning_module)
+        """Return whether the weights can be saved; :class:`StopOnNan` raises an error or restores those that cannot."""
+        stop = next((callback for callback in trainer.callbacks if isinstance(callback, StopOnNan)), None)
+        if stop is None:
+            return not networks_not_finite(trainer.lightning_module)
+        stop.check_weights(trainer, trainer.lightning_module)
+        return True
 
     def save_or_stop(self, trainer: Trainer) -> None:
         """Save if it is time, or if a signal has been received; then raise KeyboardInterrupt, on all ranks in one step.
@@ -168,7 +169,7 @@ class SaveCheckpoints(Checkpoint):
 
 def folder(trainer: Trainer) -> Path:
     """Return the folder of a run's checkpoints."""
-    return Path(trainer.default_root_dir) / "checkpoints"
+    return last_checkpoint(trainer).parent
 
 
 def max_over_ranks(trainer: Trainer, value: float) -> float:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 NEVER = 2**53  # later than any step
 LR_FACTOR, MAX_RESTORES = 0.5, 10
+ADVICE = "a lower optimizer.lr may help; on_nan=restore continues from the checkpoint at half the learning rate"
 
 
 class StopOnNan(Callback):
@@ -49,8 +50,7 @@ class StopOnNan(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Make sure that there is a checkpoint to restore."""
-        self.first = torch.full((), float(NEVER), dtype=torch.float64 if pl_module.device.type != "mps" else None)
-        self.first = self.first.to(pl_module.device)
+        self.first = torch.tensor(NEVER, device=pl_module.device)
         if self.action == "restore" and not last_checkpoint(trainer).exists():
             trainer.save_checkpoint(last_checkpoint(trainer))
 
@@ -64,12 +64,9 @@ class StopOnNan(Callback):
             return
         self.first = torch.where(total.isfinite(), self.first, self.first.clamp(max=trainer.global_step))
         if each_step or trainer.global_step % trainer.log_every_n_steps == 0:
-            first = (
-                self.first.item() if each_step else trainer.strategy.reduce(self.first.clone(), reduce_op="min").item()
-            )
+            first = int(trainer.strategy.reduce(self.first.clone(), reduce_op="min"))
             if first < NEVER:
-                names = nonfinite_values(outputs, batch)
-                self.handle(trainer, pl_module, f"step {int(first)}: {names}")
+                self.handle(trainer, pl_module, f"step {first}: {nonfinite_values(outputs, batch)}")
 
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Check the weights after the last step."""
@@ -83,15 +80,11 @@ class StopOnNan(Callback):
     def handle(self, trainer: Trainer, gan: Any, what: str) -> None:
         """Raise InputError, or restore the last checkpoint."""
         if self.action == "raise":
-            hint = (
-                "a lower optimizer.lr may help; on_nan=restore continues from the checkpoint at half the learning rate"
-            )
-            raise InputError(f"{what}; {checkpoint_hint(trainer)}; {hint}")
+            raise InputError(f"{what}; {checkpoint_hint(trainer)}; {ADVICE}")
         self.restores += 1
         if self.restores > MAX_RESTORES:
-            raise InputError(
-                f"{what}, although the last checkpoint was restored {MAX_RESTORES} times; {checkpoint_hint(trainer)}"
-            )
+            tried = f"although the last checkpoint was restored {MAX_RESTORES} times"
+            raise InputError(f"{what}, {tried}; {checkpoint_hint(trainer)}")
         step = restore(trainer, gan)
         self.first.fill_(NEVER)
         if trainer.is_global_zero:

@@ -103,16 +103,19 @@ def read(path: Path) -> dict[str, Any]:
     except InputError:
         raise
     except UnpicklingError as error:
-        reason = "it contains code or objects, which are not loaded"
-        raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train; {reason}") from error
+        raise foreign_file(path, "it contains code or objects, which are not loaded") from error
     except OSError as error:
         raise InputError(f"checkpoint={path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # a foreign file can break the reader in any way
-        raise InputError(
-            f"checkpoint={path}: not a checkpoint written by gan_lightning.train ({one_line(error)[:80]})"
-        ) from error
+        raise foreign_file(path, one_line(error)[:80]) from error
     check_tensors(content, 4 * path.stat().st_size, path)  # tied weights count more than once
     return content
+
+
+def foreign_file(path: Path, reason: str = "") -> InputError:
+    """Return the error for a file that is not one of this package's checkpoints."""
+    line = f"checkpoint={path}: not a checkpoint written by gan_lightning.train"
+    return InputError(f"{line} ({reason})" if reason else line)
 
 
 def check_archive(file: Any, path: Path) -> None:
@@ -121,14 +124,13 @@ def check_archive(file: Any, path: Path) -> None:
     instead = f"use another checkpoint{': ' if others else ''}{', '.join(others)}"
     start = file.read(2)
     if start != b"PK":
-        empty = "it is empty" if not start else "another kind of file"
-        raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train ({empty})")
+        raise foreign_file(path, "another kind of file" if start else "it is empty")
     try:
         with zipfile.ZipFile(file) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):  # could be a zip bomb
-                raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train (compressed)")
+                raise foreign_file(path, "compressed")
             for entry in archive.infolist():
-                if entry.filename.endswith("data.pkl"):
+                if entry.filename.lower().endswith(".pkl"):  # torch finds data.pkl in any case
                     check_pickle(archive.read(entry), path)
             comment = archive.comment
             intact = bool(comment) or archive.testzip() is None  # files of 0.1.0 have no comment
@@ -147,8 +149,7 @@ def check_pickle(pickled: bytes, path: Path) -> None:
     """Raise InputError if a pickle needs more than tensors: even what torch permits could allocate any memory."""
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name == "STACK_GLOBAL" or (opcode.name == "GLOBAL" and not GLOBALS.fullmatch(str(argument))):
-            reason = f"it contains {argument or 'an object'}, which is not loaded"
-            raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train; {reason}")
+            raise foreign_file(path, f"it contains {argument or 'an object'}, which is not loaded")
 
 
 def check_tensors(content: Any, size: int, path: Path) -> None:
@@ -162,7 +163,7 @@ def check_tensors(content: Any, size: int, path: Path) -> None:
         stack += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
         if isinstance(value, Tensor):
             if type(value) is not Tensor or value.layout is not torch.strided:
-                raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train")
+                raise foreign_file(path)
             total += value.numel() * value.element_size()
     if total > size:
         raise InputError(f"checkpoint={path}: its tensors would need {total} bytes, more than the file holds")
@@ -180,6 +181,6 @@ def check_content(content: Any, path: Path) -> None:
             and all(isinstance(value, Tensor) for value in state.values())
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train") from error
+        raise foreign_file(path) from error
     if not valid:
-        raise InputError(f"checkpoint={path}: not a checkpoint written by gan_lightning.train")
+        raise foreign_file(path)

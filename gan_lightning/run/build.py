@@ -17,6 +17,7 @@ from lightning_fabric.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 
+from gan_lightning.checkpoints.trust import targets
 from gan_lightning.checks import check_gan
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line, third_party_errors
@@ -90,9 +91,11 @@ def user_part_error(config: DictConfig, error: BaseException) -> str | None:
 
     The part is the innermost one of those that were being executed: libraries in between are not at fault.
     """
-    nodes = [(key[:-9], target) for key, target in flatten(to_dict(config)) if key.endswith("._target_")]
-    others = [node for node in nodes if node[0] != "trainer" and not node[1].startswith("gan_lightning.")]
-    parts = [(key, hydra.utils.get_object(target)) for key, target in others]
+    parts = [
+        (key.removesuffix("._target_"), hydra.utils.get_object(target))
+        for key, target in targets(to_dict(config))
+        if key != "trainer._target_" and not target.startswith("gan_lightning.")
+    ]
     for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
         for key, part in parts:
             is_method = inspect.isclass(part) and isinstance(frame.f_locals.get("self"), part)

@@ -56,11 +56,11 @@ class Checkpoint:
         except Exception as error:  # a foreign file can break this in any way
             raise InputError(f"checkpoint={path}: {problem}") from error
         try:
-            self.trusted = check_config(self.config, [trust] if isinstance(trust, str) else trust)
+            trusted = check_config(self.config, [trust] if isinstance(trust, str) else trust)
         except InputError as error:
             raise InputError(f"checkpoint={path}: {error}") from error
-        if self.trusted:
-            print(f"Trusting {', '.join(self.trusted)}, which the checkpoint uses", file=sys.stderr)
+        if trusted:
+            print(f"Trusting {', '.join(trusted)}, which the checkpoint uses", file=sys.stderr)
 
     def gan(self) -> GAN:
         """Return the GAN with its trained weights, in evaluation mode; InputError if the weights do not fit."""
@@ -89,7 +89,7 @@ class Checkpoint:
     def data(self, *, root: str | None = None) -> ImageDataModule:
         """Return the data module of the checkpoint's run, set up, with another root folder if one is given."""
         with self.built_from_file():
-            config = resolve_paths(OmegaConf.create(self.config))
+            config = self.resolved()
             config.data.root = root or self.data_root()
             data = build.data(config)
         data.download = self.may_download_to(config.data.root)
@@ -97,17 +97,19 @@ class Checkpoint:
         data.setup()
         return data
 
+    def resolved(self) -> DictConfig:
+        """Return the run's config with :func:`resolve_paths` applied."""
+        return resolve_paths(OmegaConf.create(self.config))
+
     def data_root(self) -> str:
         """Return where the run had its data, or this project's folder if a torchvision data set is not there now."""
-        data = resolve_paths(OmegaConf.create(self.config)).data
-        moved = not Path(data.root).is_dir() and str(OmegaConf.select(data, "dataset._target_")).startswith(
-            "torchvision."
-        )
-        return project_folder("data") if moved else data.root
+        data = self.resolved().data
+        from_torchvision = str(OmegaConf.select(data, "dataset._target_")).startswith("torchvision.")
+        return project_folder("data") if from_torchvision and not Path(data.root).is_dir() else data.root
 
     def may_download_to(self, root: str) -> bool:
         """Return whether data may be written to a folder: not if only the file names it."""
-        return root != resolve_paths(OmegaConf.create(self.config)).data.root or root == project_folder("data")
+        return root != self.resolved().data.root or root == project_folder("data")
 
     def resume_config(self, composed: DictConfig, overrides: list[str]) -> DictConfig:
         """Return the run's config with this command's overrides; InputError if one changes what a run must keep.

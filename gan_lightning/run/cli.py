@@ -34,7 +34,8 @@ from gan_lightning.run.config import (
     start_folder,
     typed_overrides,
 )
-from gan_lightning.run.schema import choices_of, known_keys, unknown_key, validate
+from gan_lightning.run.schema import validate
+from gan_lightning.run.suggest import choices_of, known_keys, unknown_key
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:

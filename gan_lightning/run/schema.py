@@ -4,7 +4,6 @@ All else is validated by the part that it configures, in its constructor. Torch 
 reported at once.
 """
 
-import difflib
 import math
 import re
 from dataclasses import field, fields, make_dataclass
@@ -15,6 +14,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run.config import CONF, checkpoint_path, flatten, to_dict
+from gan_lightning.run.suggest import choices_of, known_keys, unknown_key
 
 
 def schema(kinds: dict[Any, str]) -> type:
@@ -76,20 +76,6 @@ ALLOWED = {
     "show": ("samples", "nearest", "interpolation"),
 }
 POSITIVE = ("k", "num_images", "trainer.log_every_n_steps", "trainer.num_nodes")
-RENAMED = {  # former keys, and words of other projects
-    "average.latent_scale": "latent_scale",
-    "average.ramp": "ema.rampup_ratio",
-    "average.half_life": "ema.half_life",
-    "average": "ema=standard or ema=none",
-    "model.latent": "model.prior",
-    "penalty.every_n_steps": "penalty.interval",
-    "callbacks.scoring": "callbacks.validation_metrics",
-    "metrics.nearest_training.every": "metrics.nearest_training.stride",
-    "device": "trainer.accelerator",
-    "epochs": "trainer.max_epochs",
-    "gpus": "trainer.devices",
-    "z_dim": "model.latent_dim",
-}
 
 
 def validate(name: str, config: DictConfig) -> DictConfig:
@@ -274,40 +260,3 @@ def refuse_unused(config: DictConfig) -> None:
             if not (node is None or OmegaConf.is_dict(node) or of_parts or f"{group}.{name}}}" in used):
                 own = f"to pass it to one part, type +{group}.generator.{name}=VALUE"
                 raise InputError(f"{group}.{name}={as_typed(node)}: nothing uses this key; {own}")
-
-
-def choices_of(group: str) -> list[str]:
-    """Return the choices of a config group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-def known_keys(config: DictConfig) -> list[str]:
-    """Return the keys of a config and its groups, for suggestions."""
-    keys = [re.sub(r"(\[\d+\]|\._\w+_)$", "", key) for key, _ in flatten(OmegaConf.to_container(config))]
-    groups = [str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir() and "hydra" not in str(path)]
-    named = {group.replace("/", ".") for group in groups if "/" in group}  # a part that is chosen with a slash
-    return [key for key in dict.fromkeys(keys + groups) if not key.startswith("hydra") and key not in named]
-
-
-def unknown_key(typed: str, key: str, known: list[str]) -> str:
-    """Return the message for ``key=value`` as typed if the key does not exist, with known keys that may be meant."""
-    message, name = f"{typed}: no such key", typed.partition("=")[0]
-    for old, new in RENAMED.items():
-        exists = "=" in new or any(other == new or other.startswith(new.partition(".")[0] + ".") for other in known)
-        if exists and (name == old or name.startswith(f"{old}.")):
-            return f"{message}; use {new}"
-    parent, _, last = key.rpartition(".")
-    ends = {name: re.split(r"[./]", name)[-1] for name in sorted(known, key=len) if name != key}
-    siblings = [name for name in ends if parent and name.startswith(f"{parent}.")]
-
-    def close(names: list[str], cutoff: float) -> list[str]:
-        matches = difflib.get_close_matches(last, {ends[name] for name in names}, n=2, cutoff=cutoff)
-        return [name for end in matches for name in names if ends[name] == end]
-
-    same = [name for name in ends if ends[name] == last]
-    if meant := close(siblings, 0.8) or same or close(siblings or [*ends], 0.6):
-        return f"{message}; did you mean {' or '.join(meant[:3])}?"
-    if parent in ("callbacks", "metrics"):
-        return f"{message}; to add it, type +{key}._target_=MODULE.CLASS"
-    has = dict.fromkeys(name.removeprefix(f"{parent}.").split(".")[0] for name in known if name in siblings)
-    return f"{message}; {parent} has {', '.join(has)}" if siblings else f"{message}; --help lists all keys"

@@ -59,8 +59,10 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
     silence_lightning()
     if config.trust and not config.checkpoint:
         raise InputError(f"trust={as_typed(config.trust)}: only a checkpoint needs it; add checkpoint=PATH")
-    trust = [*trusted_names(config.trust), *(name for _, name in targets(to_dict(config)))]
-    checkpoint = Checkpoint(config.checkpoint, trust) if config.checkpoint else None
+    checkpoint = None
+    if config.checkpoint:  # what this command would build itself is trusted
+        named = [name for _, name in targets(to_dict(config))]
+        checkpoint = Checkpoint(config.checkpoint, [*trusted_names(config.trust), *named])
     config = fill_in(checkpoint.resume_config(config, overrides) if checkpoint else config, overrides)
     refuse_other_runs(config, run, checkpoint)
     torch.set_float32_matmul_precision(config.matmul_precision)
@@ -81,7 +83,7 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
             log.info("The learning rates now fall until step %d instead of step %d", new, old)
         if checkpoint.step == new:
             log.info("Nothing is left to train at step %d of %d: only the final evaluation follows", new, new)
-    with lock(run, trainer), reported_errors(config, trainer, checkpoint):
+    with run_lock(run, trainer), reported_errors(config, trainer, checkpoint):
         trainer.fit(gan, data, ckpt_path=str(checkpoint.path) if checkpoint else None)
     if trainer.is_global_zero:
         log_outputs(config, run, trainer)
@@ -120,19 +122,15 @@ def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
     """Log the paths of a run's outputs, and commands to sample, evaluate and resume."""
     outputs = Path("outputs") if run.is_relative_to(start_folder() / "outputs") else run
     checkpoint, samples = run / "checkpoints" / "last.ckpt", run / "samples.png"
-    path, number = argument("checkpoint", shorten(checkpoint)), f"num_images={config.num_images}"
-    path = " ".join([path, *trust_arguments(config)])
+    arguments, number = checkpoint_arguments(config, run), f"num_images={config.num_images}"
+    longer = f"trainer.max_steps={2 * trainer.global_step}"
     lines: list[tuple[bool, str, object]] = [
         (True, "run folder", shorten(run)),
         (samples.exists(), "samples", shorten(samples)),
         ((run / "tensorboard").exists(), "TensorBoard", f"tensorboard --logdir {shlex.quote(str(outputs))}"),
-        (checkpoint.exists(), "more samples", command_line("sample", path, "num_images=64", "out=samples.png")),
-        (checkpoint.exists(), "evaluate", command_line("evaluate", path, number, f"seed={config.seed}")),
-        (
-            checkpoint.exists(),
-            "train longer",
-            resume_command(config, run, f"trainer.max_steps={2 * trainer.global_step}"),
-        ),
+        (checkpoint.exists(), "more samples", command_line("sample", *arguments, "num_images=64", "out=samples.png")),
+        (checkpoint.exists(), "evaluate", command_line("evaluate", *arguments, number, f"seed={config.seed}")),
+        (checkpoint.exists(), "train longer", resume_command(config, run, longer)),
     ]
     for exists, what, line in lines:
         if exists:
@@ -141,12 +139,16 @@ def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
 
 def resume_command(config: DictConfig, run: Path, *arguments: str) -> str:
     """Return the command that resumes a run."""
-    path = argument("checkpoint", shorten(run / "checkpoints" / "last.ckpt"))
-    return command_line("train", path, *trust_arguments(config), *arguments, configs=True)
+    return command_line("train", *checkpoint_arguments(config, run), *arguments, configs=True)
+
+
+def checkpoint_arguments(config: DictConfig, run: Path) -> list[str]:
+    """Return the arguments with which a command reads a run's last checkpoint."""
+    return [argument("checkpoint", shorten(run / "checkpoints" / "last.ckpt")), *trust_arguments(config)]
 
 
 @contextmanager
-def lock(run: Path, trainer: pl.Trainer) -> Iterator[None]:
+def run_lock(run: Path, trainer: pl.Trainer) -> Iterator[None]:
     """Hold the lock of a run's folder, on the first rank; InputError if another process holds it."""
     if not trainer.is_global_zero:
         yield
@@ -196,9 +198,8 @@ def worker_died(error: Exception) -> bool:
     torch raises it in a signal handler, so anywhere; or what the process had shared is gone, in many ways.
     """
     modules = modules_of(error)
-    in_loader = (
-        "torch.utils.data.dataloader" in modules and "torch._utils" not in modules
-    )  # which raises a worker's own
+    # torch._utils raises again what a worker has raised
+    in_loader = "torch.utils.data.dataloader" in modules and "torch._utils" not in modules
     is_lost = in_loader and any(m.startswith(("multiprocessing.", "torch.multiprocessing.")) for m in modules)
     return is_lost or str(error).startswith("DataLoader worker")
 
@@ -216,26 +217,21 @@ def reported_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpo
         if checkpoint and str(error).startswith("Error(s) in loading state_dict"):
             raise checkpoint.weights_error(error) from error
         where = write_traceback(error)
-        if checkpoint and "pytorch_lightning.trainer.connectors.checkpoint_connector" in modules_of(error):
-            raise InputError(
-                f"checkpoint={checkpoint.path}: its training state cannot be restored: {one_line(error)}"
-            ) from error
         if isinstance(error, InputError):
             raise
+        if checkpoint and "pytorch_lightning.trainer.connectors.checkpoint_connector" in modules_of(error):
+            message = f"checkpoint={checkpoint.path}: its training state cannot be restored: {one_line(error)}"
+            raise InputError(message) from error
         if line := file_error(error, trainer.default_root_dir):
             raise InputError(line) from error
         if out_of_memory(error):
             size, reason = config.data.get("batch_size"), f"a smaller batch or network needs less ({one_line(error)})"
             raise InputError(f"data.batch_size={size}: out of memory; {reason}") from error
         if worker_died(error):
-            number, reason = (
-                config.data.get("num_workers"),
-                "a process that reads images died, possibly out of memory",
-            )
-            how = f"{resume_command(config, Path(trainer.default_root_dir))} data.num_workers=0"
-            raise InputError(
-                f"data.num_workers={number}: {reason} ({one_line(error)}). To resume without: {how}"
-            ) from error
+            reason = f"a process that reads images died, possibly out of memory ({one_line(error)})"
+            how = resume_command(config, Path(trainer.default_root_dir), "data.num_workers=0")
+            message = f"data.num_workers={config.data.get('num_workers')}: {reason}. To resume without: {how}"
+            raise InputError(message) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise InputError(f"compile=true: {one_line(error)}{where}") from error
         if line := build.user_part_error(config, error):

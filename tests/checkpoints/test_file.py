@@ -162,10 +162,11 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         checkpoint_file.write(CONTENT, tmp_path / "file" / "a.ckpt")
 
 
-def test_a_small_file_cannot_need_much_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["data.pkl", "DATA.PKL"])
+def test_a_small_file_cannot_need_much_memory(tmp_path: Path, name: str) -> None:
     pickled = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (3 * 10**9).to_bytes(5, "little") + b"\x85R."
     with zipfile.ZipFile(tmp_path / "small.ckpt", "w") as archive:
-        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr(f"archive/{name}", pickled)
         archive.writestr("archive/version", "3\n")
         archive.writestr("archive/byteorder", "little")
     assert "it contains builtins bytearray" in refusal(tmp_path / "small.ckpt")

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import as_typed
 from gan_lightning.gan import GAN
-from gan_lightning.run import cli, config, memory, schema, training
+from gan_lightning.run import cli, config, memory, schema, suggest, training
 from tests import helpers
 from tests.test_configs import CHOICES, NEEDS, ROOTS
 
@@ -58,7 +58,7 @@ def groups_of(root: str) -> list[str]:
 
 
 def options(group: str) -> list[str]:
-    return [f"{group}={choice}" for choice in schema.choices_of(group)]
+    return [f"{group}={choice}" for choice in suggest.choices_of(group)]
 
 
 @lru_cache
@@ -83,7 +83,7 @@ def keys(root: str, share: int = 1) -> dict[str, list[tuple[str, ...]]]:
     for choices in [(), *((base, *need) for base, need in zip(bases, needs, strict=True))]:
         composed = compose(root, choices)
         flat = dict(config.flatten(OmegaConf.to_container(composed)))
-        for key in [*schema.known_keys(composed), *flat]:
+        for key in [*suggest.known_keys(composed), *flat]:
             owner = flat.get(f"{key.rpartition('.')[0]}._target_")
             found.setdefault(key.partition("[")[0], {}).setdefault(owner, choices)
     return {key: [*choices.values()] for key, choices in sorted(found.items())}

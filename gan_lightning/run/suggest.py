@@ -1,0 +1,60 @@
+"""Messages for keys that do not exist, with the ones that may be meant."""
+
+import difflib
+import re
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.run.config import CONF, flatten
+
+RENAMED = {  # former keys, and words of other projects
+    "average.latent_scale": "latent_scale",
+    "average.ramp": "ema.rampup_ratio",
+    "average.half_life": "ema.half_life",
+    "average": "ema=standard or ema=none",
+    "model.latent": "model.prior",
+    "penalty.every_n_steps": "penalty.interval",
+    "callbacks.scoring": "callbacks.validation_metrics",
+    "metrics.nearest_training.every": "metrics.nearest_training.stride",
+    "device": "trainer.accelerator",
+    "epochs": "trainer.max_epochs",
+    "gpus": "trainer.devices",
+    "z_dim": "model.latent_dim",
+}
+
+
+def choices_of(group: str) -> list[str]:
+    """Return the choices of a config group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def known_keys(config: DictConfig) -> list[str]:
+    """Return the keys of a config and its groups, for suggestions."""
+    keys = [re.sub(r"(\[\d+\]|\._\w+_)$", "", key) for key, _ in flatten(OmegaConf.to_container(config))]
+    groups = [str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir() and "hydra" not in str(path)]
+    named = {group.replace("/", ".") for group in groups if "/" in group}  # a part that is chosen with a slash
+    return [key for key in dict.fromkeys(keys + groups) if not key.startswith("hydra") and key not in named]
+
+
+def unknown_key(typed: str, key: str, known: list[str]) -> str:
+    """Return the message for ``key=value`` as typed if the key does not exist, with known keys that may be meant."""
+    message, name = f"{typed}: no such key", typed.partition("=")[0]
+    for old, new in RENAMED.items():
+        exists = "=" in new or any(other == new or other.startswith(new.partition(".")[0] + ".") for other in known)
+        if exists and (name == old or name.startswith(f"{old}.")):
+            return f"{message}; use {new}"
+    parent, _, last = key.rpartition(".")
+    ends = {name: re.split(r"[./]", name)[-1] for name in sorted(known, key=len) if name != key}
+    siblings = [name for name in ends if parent and name.startswith(f"{parent}.")]
+
+    def close(names: list[str], cutoff: float) -> list[str]:
+        matches = difflib.get_close_matches(last, {ends[name] for name in names}, n=2, cutoff=cutoff)
+        return [name for end in matches for name in names if ends[name] == end]
+
+    same = [name for name in ends if ends[name] == last]
+    if meant := close(siblings, 0.8) or same or close(siblings or [*ends], 0.6):
+        return f"{message}; did you mean {' or '.join(meant[:3])}?"
+    if parent in ("callbacks", "metrics"):
+        return f"{message}; to add it, type +{key}._target_=MODULE.CLASS"
+    has = dict.fromkeys(name.removeprefix(f"{parent}.").split(".")[0] for name in known if name in siblings)
+    return f"{message}; {parent} has {', '.join(has)}" if siblings else f"{message}; --help lists all keys"
