@@ -38,6 +38,7 @@ class StackedMNIST:
         generator = torch.Generator().manual_seed(int(train))
         stacks = torch.randint(len(digits), (size if train else TEST_SIZE, CHANNELS), generator=generator)
         self.images = StackedImages(digits.data, digits.targets, stacks)
+        self.targets = self.images.labels
 
     def labeled_images(self) -> "StackedImages":
         """Return the stacked images, with their labels."""
@@ -65,8 +66,11 @@ class StackedImages(InMemoryImages):
 
     def __getitem__(self, index: int | Tensor | slice) -> tuple[Tensor, Tensor]:
         chosen = self.stacks[index.to(self.stacks.device) if isinstance(index, Tensor) else index]  # (B, C) or (C,)
-        images = self.digits.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
-        return images, (self.classes[chosen] * self.places).sum(-1)
+        return self.digits.index_select(0, chosen.flatten()).unflatten(0, chosen.shape), self.label(chosen)
+
+    def label(self, stacks: Tensor) -> Tensor:
+        """Return the labels (...) of stacks (..., C): the number that its digits form."""
+        return (self.classes[stacks] * self.places).sum(-1)
 
     @property
     def images(self) -> Tensor:  # type: ignore[override]
@@ -76,7 +80,7 @@ class StackedImages(InMemoryImages):
     @property
     def labels(self) -> Tensor:  # type: ignore[override]
         """All labels (N,)."""
-        return self[:][1]
+        return self.label(self.stacks)
 
     def first(self, number: int) -> "StackedImages":
         """Return the first images."""
