@@ -16,7 +16,7 @@ SPIRAL_TURNS = 0.75  # of each arm
 
 
 class Points:
-    """Points around equally likely modes: the center of a Gaussian, or a curve; see :class:`Modes`.
+    """Points around equally likely modes: the center of a Gaussian, or a curve; see :class:`Layout`.
 
     A point's label is its mode. Training and test points have a random seed each.
 
@@ -24,9 +24,9 @@ class Points:
         root: Ignored, as no files are read.
         train: Whether to sample the training points or ``TEST_SIZE`` test points.
         download: Ignored.
-        layout: See :class:`Modes`.
-        modes: See :class:`Modes`.
-        extent: See :class:`Modes`.
+        layout: See :class:`Layout`.
+        modes: See :class:`Layout`.
+        extent: See :class:`Layout`.
         std: Standard deviation of both coordinates around a mode, above 0.
         size: Number of training points.
 
@@ -46,7 +46,7 @@ class Points:
         std: float,
         size: int,
     ) -> None:
-        curves = Modes(layout=layout, modes=modes, extent=extent)
+        curves = Layout(layout=layout, modes=modes, extent=extent)
         check_std(std)
         if size < 1:
             raise ValueError(f"size={size}: must be at least 1")
@@ -63,7 +63,7 @@ class Points:
         return len(self.data)
 
 
-class Modes:
+class Layout:
     """The modes of a layout in the square [-1, 1], each a point or a curve.
 
     - "ring": points that are equally spaced on a circle (Metz et al., Unrolled Generative Adversarial Networks, 2017:

@@ -1,29 +1,33 @@
 """Number of classes among the generated images, and how evenly they are covered."""
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from gan_lightning.metrics.base import ImageMetric
-from gan_lightning.metrics.features import FeatureExtractor
-from gan_lightning.metrics.points import PointFeatures
+
+
+class Classes(Protocol):
+    """Has ``classify``, which maps images (N, C, H, W) in [-1, 1] to classes (N,), -1 for none, and ``num_classes``."""
+
+    num_classes: int
+
+    def classify(self, images: Tensor) -> Tensor: ...  # noqa: D102
 
 
 class Modes(ImageMetric):
     """Distribution of the generated images over a classifier's classes, compared with that of real images.
 
-    Images without a class count for ``good_samples`` only, which is measured if there may be any.
+    Images without a class are left out.
 
     Args:
-        features: Has ``classify``, which maps images (N, C, H, W) in [-1, 1] to classes (N,), and ``num_classes``; a
-            class may be -1 for none if ``may_reject`` is true.
+        features: See :class:`Classes`.
         uniform: Whether ``mode_kl`` compares with the uniform distribution instead of that of real images.
     """
 
     values: ClassVar[dict[str, bool | None]] = {
         "modes": True,
-        "good_samples": True,
         "mode_kl": False,
         "mode_share_min": True,
         "mode_share_max": False,
@@ -31,7 +35,7 @@ class Modes(ImageMetric):
     real: Tensor
     fake: Tensor
 
-    def __init__(self, *, features: FeatureExtractor | PointFeatures, uniform: bool = False) -> None:
+    def __init__(self, *, features: Classes, uniform: bool = False) -> None:
         super().__init__()
         self.features, self.uniform = features, uniform
         for name in ("real", "fake"):  # images of each class, and last of none
@@ -43,21 +47,15 @@ class Modes(ImageMetric):
         (self.real if real else self.fake).add_(torch.where(classes < 0, number, classes).bincount(minlength=number + 1))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the distribution of the generated images that have a class.
+        """Return ``modes`` (number of generated classes), ``mode_kl`` and the smallest and largest share of a class.
 
-        Returns:
-            ``modes``: the number of classes with an image; ``mode_kl``: KL(generated ‖ real) or KL(generated ‖ uniform)
-            of the two distributions over classes, in nats; ``mode_share_min`` and ``mode_share_max``: the smallest and
-            largest share of a class; ``good_samples``: the share of images that have a class.
+        ``mode_kl`` is KL(generated ‖ real), or KL(generated ‖ uniform), of the distributions over classes, in nats.
         """
         real, fake = self.real[:-1] / self.real[:-1].sum(), self.fake[:-1] / self.fake[:-1].sum()
         expected = torch.full_like(real, 1 / len(real)) if self.uniform else real
-        values = {
+        return {
             "modes": (fake > 0).sum().float(),
             "mode_kl": torch.special.xlogy(fake, fake / expected.clamp(min=1e-12)).sum(),
             "mode_share_min": fake.min(),
             "mode_share_max": fake.max(),
         }
-        if getattr(self.features, "may_reject", False):
-            values["good_samples"] = self.fake[:-1].sum() / self.fake.sum()
-        return values

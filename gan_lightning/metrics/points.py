@@ -1,9 +1,12 @@
-"""Points of the plane as the metrics see them."""
+"""Metrics of points of the plane."""
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.data.points import Modes, check_std
+from gan_lightning.data.points import Layout, check_std
+from gan_lightning.metrics.modes import Modes
 
 GOOD = 3  # standard deviations from the nearest mode
 PER_CURVE = 500  # points that stand for a curve
@@ -17,7 +20,7 @@ class PointFeatures(nn.Module):
     from its nearest mode.
 
     Args:
-        layout: See :class:`gan_lightning.data.points.Modes`.
+        layout: See :class:`gan_lightning.data.points.Layout`.
         modes: See there.
         extent: See there.
         std: Standard deviation of the data around a mode, above 0.
@@ -27,11 +30,10 @@ class PointFeatures(nn.Module):
     """
 
     num_features = 2
-    may_reject = True
 
     def __init__(self, *, layout: str, modes: int, extent: float, std: float) -> None:
         super().__init__()
-        curves = Modes(layout=layout, modes=modes, extent=extent)
+        curves = Layout(layout=layout, modes=modes, extent=extent)
         check_std(std)
         self.num_classes, self.std = modes, std
         along = torch.zeros(1) if curves.are_points else torch.linspace(0, 1, PER_CURVE)
@@ -48,3 +50,13 @@ class PointFeatures(nn.Module):
         nearest = [torch.cdist(block, self.centers).min(1) for block in self(images).split(BLOCK)]
         distances, indices = (torch.cat(parts) for parts in zip(*nearest, strict=True))
         return torch.where(distances <= GOOD * self.std, self.index[indices], -1)
+
+
+class PointModes(Modes):
+    """The modes of points, and the share of good points; see :class:`PointFeatures`."""
+
+    values: ClassVar[dict[str, bool | None]] = {"good_samples": True, **Modes.values}
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the share of generated points that are good, and what :meth:`Modes.compute` returns of these."""
+        return {"good_samples": self.fake[:-1].sum() / self.fake.sum(), **super().compute()}
