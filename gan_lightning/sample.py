@@ -42,11 +42,9 @@ def main(config: DictConfig) -> None:
         key = "labels" if config.label is None else "label"
         raise InputError(f"{key}={as_typed(config[key])}: must be {allowed}")
     images = sampling.sample(gan, config.num_images, seed=config.seed, labels=asked)
-    if is_of_points := list(checkpoint.config["model"].get("image_shape") or ()) == [2, 1, 1]:
-        if config.show != "samples":
-            raise InputError(f"show={config.show}: shows images, and the model generates points; use show=samples")
-        if out.suffix == "":
-            raise InputError(f"out={out}: must end in .png (a plot) or .npz (an array), as the model generates points")
+    is_of_points = list(checkpoint.config["model"].get("image_shape") or ()) == [2, 1, 1]
+    if is_of_points:
+        check_for_points(config.show, out)
     batches = (batch.cpu() if is_of_points else to_pixels(batch).cpu() for batch in images)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     if config.show == "nearest":
@@ -61,6 +59,14 @@ def main(config: DictConfig) -> None:
     else:
         visualize.write_images(batches, out, columns=len(asked or ()) or gan.num_classes)
     print(out)
+
+
+def check_for_points(show: str, out: Path) -> None:
+    """Raise InputError for what samples that are points of the plane cannot be."""
+    if show != "samples":
+        raise InputError(f"show={show}: shows images, and the model generates points; use show=samples")
+    if out.suffix == "":
+        raise InputError(f"out={out}: must end in .png (a plot) or .npz (an array), as the model generates points")
 
 
 if __name__ == "__main__":

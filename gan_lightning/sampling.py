@@ -95,8 +95,8 @@ def interpolate(
 def discriminator_map(gan: GAN, size: int = 100) -> tuple[Tensor, str]:
     """Return D's values (size, size) on a grid over the square [-1, 1], by y and x, and what they are.
 
-    They are "D(x)" if the loss makes the sigmoid of a logit a probability, else "logit of x". Those of a conditional GAN
-    are the largest over its classes.
+    They are "D(x)" if the loss makes the sigmoid of a logit a probability, else "logit of x"; of a conditional GAN, the
+    largest over its classes.
     """
     axis = (torch.arange(size, device=gan.device) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")

@@ -86,8 +86,8 @@ def save(pixels: Tensor, path: Path | str, scale: int = 1) -> None:
 def write_images(batches: Iterable[Tensor], out: Path, *, columns: int = 0) -> None:
     """Write batches of images (N, C, H, W), uint8, as a grid (.png), an array ``arr_0`` (.npz) or a folder.
 
-    The array is (N, H, W, C), or (N, 2) of points of the plane, which are floats; a folder gets a PNG file per image. A grid has that many columns if that is 2 to 32, and
-    is nearly a square otherwise.
+    The array is (N, H, W, C), or (N, 2) of points of the plane, which are floats; a folder gets a PNG file per image. A
+    grid has that many columns if that is 2 to 32, and is nearly a square otherwise.
     """
     if out.suffix == ".png":
         save(grid(torch.cat(list(batches)), columns if 2 <= columns <= 32 else None), out)

@@ -19,7 +19,7 @@ NUM_POINTS = 2000
 class SampleGrid(Callback):
     """Log the images of the fixed latents as ``samples``, and write the last ones to ``samples.png``.
 
-    Points of the plane are drawn as a scatter plot: ``NUM_POINTS`` generated and as many training points, over D's values.
+    Points of the plane are drawn as a scatter plot: ``NUM_POINTS`` generated ones, as many of the training set, and D.
 
     Args:
         every_n_steps: Steps from one grid to the next. A run also begins and ends with one.
@@ -68,7 +68,7 @@ def draw(trainer: Trainer, gan: GAN) -> tuple[Tensor, bool]:
     images = sampling.generate(gan, gan.fixed_latents, gan.fixed_labels)
     if visualize.are_points(images):
         points = torch.cat(list(sampling.sample(gan, NUM_POINTS, seed=gan.seed)))
-        real = next(iter(trainer.datamodule.train.batches(NUM_POINTS)))  # type: ignore[attr-defined]
+        real = next(iter(trainer.datamodule.train.batches(NUM_POINTS)))
         heat, label = sampling.discriminator_map(gan)
         title = f"step {trainer.global_step:,}"
         return visualize.scatter(points, heat=heat, heat_label=label, real=real, title=title), True

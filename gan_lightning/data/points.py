@@ -66,10 +66,10 @@ class Points:
 class Layout:
     """The modes of a layout in the square [-1, 1], each a point or a curve.
 
-    - "ring": points that are equally spaced on a circle (Metz et al., Unrolled Generative Adversarial Networks, 2017:
-      eight Gaussians, whose standard deviation is 0.01 of the circle's radius).
-    - "grid": points of a square grid (Srivastava et al., VEEGAN, 2017: 25 Gaussians, whose standard deviation is 0.025 of
-      the distance between neighbors).
+    - "ring": equally spaced points on a circle. Metz et al., Unrolled Generative Adversarial Networks, 2017, have eight
+      Gaussians whose standard deviation is 0.01 of the radius.
+    - "grid": points of a square grid. Srivastava et al., VEEGAN, 2017, have 25 Gaussians whose standard deviation is
+      0.025 of the distance between neighbors.
     - "spiral": arms of an Archimedean spiral.
     - "two_moons": two interleaved half circles, as in scikit-learn.
 
@@ -88,7 +88,9 @@ class Layout:
         if not 1 <= modes <= MAX_MODES:
             raise ValueError(f"modes={modes}: must be from 1 to {MAX_MODES}")
         if layout == "grid" and math.isqrt(modes) ** 2 != modes:
-            raise ValueError(f"modes={modes}: must be a square number for layout=grid, such as {math.isqrt(modes) ** 2}")
+            raise ValueError(
+                f"modes={modes}: must be a square number for layout=grid, such as {math.isqrt(modes) ** 2}"
+            )
         if layout == "two_moons" and modes != 2:
             raise ValueError(f"modes={modes}: must be 2 for layout=two_moons")
         if not 0 < extent < 1:

@@ -44,7 +44,9 @@ class Modes(ImageMetric):
     def update(self, images: Tensor, *, real: bool) -> None:
         """Count the classes of images (N, C, H, W) in [-1, 1]."""
         classes, number = self.features.classify(images), self.features.num_classes
-        (self.real if real else self.fake).add_(torch.where(classes < 0, number, classes).bincount(minlength=number + 1))
+        (self.real if real else self.fake).add_(
+            torch.where(classes < 0, number, classes).bincount(minlength=number + 1)
+        )
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``modes`` (number of generated classes), ``mode_kl`` and the smallest and largest share of a class.

@@ -30,6 +30,8 @@ class PointFeatures(nn.Module):
     """
 
     num_features = 2
+    centers: Tensor
+    index: Tensor
 
     def __init__(self, *, layout: str, modes: int, extent: float, std: float) -> None:
         super().__init__()

@@ -104,7 +104,9 @@ class Checkpoint:
     def data_root(self) -> str:
         """Return where the run had its data, or this project's folder if an official data set is not there now."""
         data = self.resolved().data
-        official = str(OmegaConf.select(data, "dataset._target_")).startswith(("torchvision.", "gan_lightning.data.stacked."))
+        official = str(OmegaConf.select(data, "dataset._target_")).startswith(
+            ("torchvision.", "gan_lightning.data.stacked.")
+        )
         return project_folder("data") if official and not Path(data.root).is_dir() else data.root
 
     def may_download_to(self, root: str) -> bool:

@@ -81,7 +81,14 @@ def test_the_data_module_keeps_floats(in_memory: bool) -> None:
     dataset = partial(Points, **LAYOUTS["ring"], size=500)
     shape = [2, 1, 1]
     module = ImageDataModule(
-        dataset=dataset, root="", batch_size=64, val_size=100, seed=0, image_shape=shape, in_memory=in_memory, num_workers=0
+        dataset=dataset,
+        root="",
+        batch_size=64,
+        val_size=100,
+        seed=0,
+        image_shape=shape,
+        in_memory=in_memory,
+        num_workers=0,
     )
     module.setup()
     official = dataset("", train=True)

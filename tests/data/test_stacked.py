@@ -66,7 +66,9 @@ def test_the_data_module_splits_them() -> None:
 def test_a_damaged_archive_of_mnist_is_found(tmp_path: Path) -> None:
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
     (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
-    module = ImageDataModule(dataset=partial(StackedMNIST, size=5), root=str(tmp_path), batch_size=1, val_size=1, seed=0)
+    module = ImageDataModule(
+        dataset=partial(StackedMNIST, size=5), root=str(tmp_path), batch_size=1, val_size=1, seed=0
+    )
     module.download = False
     with pytest.raises(Exception, match="the file is damaged"):
         module.prepare_data()

@@ -66,11 +66,6 @@ def test_the_default_recipe_takes_points(tmp_path: Path) -> None:
     assert (folder / "samples.png").exists()
 
 
-def test_a_conditional_gan_of_points(tmp_path: Path) -> None:
-    composed = config.compose("train", ["data=ring", "model.num_classes=8"])
-    assert composed.data.dataset.modes == composed.model.num_classes
-
-
 def test_sample_draws_points_or_writes_their_coordinates(ring: Path, tmp_path: Path) -> None:
     for out in ("a.png", "a.npz"):
         done = helpers.command("sample", f"checkpoint={ring}", "num_images=50", f"out={out}", cwd=tmp_path)
@@ -108,7 +103,12 @@ def test_evaluate_takes_the_metrics_of_points(ring: Path, tmp_path: Path) -> Non
 
 def test_stacked_mnist(tmp_path: Path) -> None:
     typed = ("experiment=stacked_mnist", "num_images=200", "data.dataset.size=2000", "data.val_size=200")
-    small = ("model=mlp", "model.generator.widths=[16,16]", "model.discriminator.widths=[16]", "trainer.precision=32-true")
+    small = (
+        "model=mlp",
+        "model.generator.widths=[16,16]",
+        "model.discriminator.widths=[16]",
+        "trainer.precision=32-true",
+    )
     folder = run(tmp_path / "run", *typed, *small, "logger=none")
     metrics = helpers.metrics(folder)
     assert {"modes", "mode_kl", "fid"} <= metrics.keys()
