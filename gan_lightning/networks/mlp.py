@@ -20,7 +20,7 @@ class Generator(nn.Module):
         image_shape: (C, H, W) of an image.
         widths: Widths of the hidden layers.
         negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
-        batch_norm_eps: Added to the variance in BatchNorm; above 0. None: no BatchNorm.
+        batch_norm_eps: Added to the variance in BatchNorm; above 0.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -33,17 +33,17 @@ class Generator(nn.Module):
         image_shape: Sequence[int],
         widths: Sequence[int],
         negative_slope: float,
-        batch_norm_eps: float | None,
+        batch_norm_eps: float,
     ) -> None:
         super().__init__()
         check_sizes(latent_dim=latent_dim, image_shape=image_shape, widths=widths)
         check_slope(negative_slope)
-        if batch_norm_eps is not None and not 0 < batch_norm_eps < inf:
+        if not 0 < batch_norm_eps < inf:
             raise ValueError(f"batch_norm_eps={batch_norm_eps}: must be above 0 and finite")
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise([latent_dim, *widths])):
             layers.append(nn.Linear(before, after))
-            if i > 0 and batch_norm_eps is not None:
+            if i > 0:
                 layers.append(nn.BatchNorm1d(after, eps=batch_norm_eps))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
         layers += [nn.Linear(widths[-1], prod(image_shape)), nn.Tanh(), nn.Unflatten(1, tuple(image_shape))]
