@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning.networks import check_sizes
-from gan_lightning.networks.labels import Condition, Projection, check_num_classes
+from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
 from gan_lightning.networks.mlp import check_slope
 from gan_lightning.networks.pyramid import channels, resolutions
 from gan_lightning.networks.spectral_norm import normalize_layers
@@ -109,9 +109,9 @@ class Discriminator(nn.Module):
             if batch_norm and i > 0:
                 layers.append(nn.BatchNorm2d(c_out))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
-        self.features = nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.channels_last)
         features = widths[-1] * sizes[-1][0] * sizes[-1][1]
-        self.linear = nn.Linear(features, 1)
+        layers += [nn.Flatten(), nn.Linear(features, 1)]
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.projection = Projection(features, num_classes) if num_classes else None
         initialize(self, weight_init)
         if spectral_norm:
@@ -119,9 +119,8 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1) of images (N, C, H, W), and of their labels (N,) if there are classes."""
-        features = self.features(images.contiguous(memory_format=torch.channels_last))
-        logits = self.linear(features)
-        return logits + self.projection(features, labels) if self.projection else logits
+        images = images.contiguous(memory_format=torch.channels_last)
+        return project(self.layers, images, self.projection, labels)
 
 
 def initialize(network: nn.Module, weight_init: str) -> None:

@@ -7,6 +7,7 @@ Projection Discriminator, 2018, equation 3.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def check_num_classes(num_classes: int) -> None:
@@ -44,14 +45,14 @@ class Condition(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Return (N, 2 * latent_dim) for noise (N, latent_dim) and labels (N,)."""
-        labels = check_labels(labels, self.embedding.num_embeddings)
-        return torch.cat([z, self.embedding(labels).to(z.dtype)], 1)
+        embeddings = self.embedding(check_labels(labels, self.embedding.num_embeddings))
+        return torch.cat([z, embeddings.to(z.dtype)], 1)
 
 
 class Projection(nn.Linear):
-    """Adds the product of the features and the label's embedding to the logit.
+    """The product of the features and the label's embedding, to be added to the logit.
 
-    The embeddings are the rows of a linear layer's weight, and are initialized as one.
+    The embeddings are the rows of a linear layer's weight, and are initialized like one.
 
     Args:
         features: Number of features.
@@ -63,5 +64,13 @@ class Projection(nn.Linear):
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:  # type: ignore[override]
         """Return (N, 1) for features (N, F) and labels (N,)."""
-        labels = check_labels(labels, self.out_features)
-        return super().forward(features).gather(1, labels[:, None])
+        embeddings = F.embedding(check_labels(labels, self.out_features), self.weight)
+        return (features * embeddings).sum(1, keepdim=True)
+
+
+def project(layers: nn.Sequential, images: Tensor, projection: Projection | None, labels: Tensor | None) -> Tensor:
+    """Return the logits (N, 1) of layers that end in a linear one, plus the projection of its input if there is one."""
+    if projection is None:
+        return layers(images)
+    features = layers[:-1](images)
+    return layers[-1](features) + projection(features, labels)

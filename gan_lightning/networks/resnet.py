@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_lightning.networks import check_sizes
-from gan_lightning.networks.labels import Condition, Projection, check_num_classes
+from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
 from gan_lightning.networks.mlp import check_slope
 from gan_lightning.networks.pyramid import channels, resolutions
 from gan_lightning.networks.spectral_norm import normalize_layers
@@ -42,7 +42,7 @@ class Block(nn.Module):
         super().__init__()
         gain = nn.init.calculate_gain("leaky_relu", negative_slope) * blocks**-0.25
         self.layers = nn.Sequential(
-            convolution(width, width, 1, gain=gain),
+            convolution(width, width, 1, gain=gain, bias=True),
             nn.LeakyReLU(negative_slope, inplace=True),
             convolution(width, width, 3, gain=gain, bias=True),
             nn.LeakyReLU(negative_slope, inplace=True),
@@ -165,8 +165,9 @@ class Discriminator(nn.Module):
         check_num_classes(num_classes)
         _, *sizes = resolutions(image_shape)
         widths = channels(width, max_width, len(sizes))
-        layers: list[nn.Module] = [nn.Conv2d(image_shape[0], widths[0], 4, stride=2, padding=1)]
-        nn.init.normal_(layers[0].weight, std=(16 * image_shape[0]) ** -0.5)
+        from_image = nn.Conv2d(image_shape[0], widths[0], 4, stride=2, padding=1)
+        nn.init.normal_(from_image.weight, std=(16 * image_shape[0]) ** -0.5)
+        layers: list[nn.Module] = [from_image]
         for i, size in enumerate(sizes):
             if i > 0:
                 layers.append(Resize(size))
@@ -181,15 +182,14 @@ class Discriminator(nn.Module):
                         last_gain=float(spectral_norm),
                     )
                 )
-        self.features = nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.channels_last)
         features = widths[-1] * sizes[-1][0] * sizes[-1][1]
-        self.linear = nn.Linear(features, 1)
+        layers += [nn.Flatten(), nn.Linear(features, 1)]
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.projection = Projection(features, num_classes) if num_classes else None
         if spectral_norm:
             normalize_layers(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits (N, 1) of images (N, C, H, W), and of their labels (N,) if there are classes."""
-        features = self.features(images.contiguous(memory_format=torch.channels_last))
-        logits = self.linear(features)
-        return logits + self.projection(features, labels) if self.projection else logits
+        images = images.contiguous(memory_format=torch.channels_last)
+        return project(self.layers, images, self.projection, labels)
