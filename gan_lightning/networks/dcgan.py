@@ -6,6 +6,7 @@ networks are those for 64 x 64 with 128 channels at 32 x 32.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +49,9 @@ class Generator(nn.Module):
         sizes = resolutions(image_shape)
         widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
         self.condition = Condition(latent_dim, num_classes) if num_classes else None
-        height, breadth = sizes[-1]
-        layers: list[nn.Module] = [
-            nn.Linear(latent_dim * (2 if num_classes else 1), widths[-1] * height * breadth),
-            nn.Unflatten(1, (widths[-1], height, breadth)),
-        ]
+        self.lowest = (widths[-1], *sizes[-1])
+        self.linear = nn.Linear(latent_dim * (2 if num_classes else 1), prod(self.lowest))
+        layers: list[nn.Module] = []
         for (c_in, c_out), (low, high) in zip(pairwise(widths[::-1]), pairwise(sizes[::-1]), strict=True):
             odd = (high[0] - 2 * low[0], high[1] - 2 * low[1])  # 1 where halving has rounded down
             layers += [nn.BatchNorm2d(c_in), nn.ReLU(inplace=True)]
@@ -62,7 +61,8 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1] for noise (N, latent_dim), and labels (N,) if there are classes."""
-        return self.layers(self.condition(z, labels) if self.condition else z)
+        x = self.linear(self.condition(z, labels) if self.condition else z).unflatten(1, self.lowest)
+        return self.layers(x.contiguous(memory_format=torch.channels_last))
 
 
 class Discriminator(nn.Module):
