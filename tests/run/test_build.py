@@ -224,7 +224,14 @@ def test_logits_have_one_value_per_image(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_metrics_on_features_need_features() -> None:
     wanted = ["metrics=default", "metrics.fid=null"]
     composed = OmegaConf.create(OmegaConf.to_container(config.compose("train", wanted), resolve=True))
-    assert list(build.metrics(composed)) == ["parzen", "kid", "precision_recall", "modes", "nearest_training"]
+    assert list(build.metrics(composed)) == [
+        "parzen",
+        "kid",
+        "precision_recall",
+        "modes",
+        "label_agreement",
+        "nearest_training",
+    ]
     composed = OmegaConf.create(OmegaConf.to_container(config.compose("train", ["data=kmnist"]), resolve=True))
     assert list(build.metrics(composed)) == ["parzen", "nearest_training"]
 
