@@ -54,6 +54,12 @@ class Block(nn.Module):
         return x + self.layers(x)
 
 
+def check_blocks(blocks: int) -> None:
+    """Raise ValueError unless there are 1 to 100 blocks; without a limit, a typing error would take hours to build."""
+    if not 1 <= blocks <= 100:
+        raise ValueError(f"blocks={blocks}: must be between 1 and 100")
+
+
 class Resize(nn.Module):
     """Average pooling or bilinear interpolation to (height, width).
 
@@ -82,7 +88,7 @@ class Generator(nn.Module):
         image_shape: (C, H, W) of an image, at least 8 x 8.
         width: Channels at half the image's resolution; doubled at each halving.
         max_width: Channels at any resolution, at most.
-        blocks: Residual blocks at each resolution but the image's.
+        blocks: Residual blocks at each resolution but the image's, 1 to 100.
         negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
         num_classes: Number of classes of a conditional network; 0: unconditional.
 
@@ -102,7 +108,8 @@ class Generator(nn.Module):
         num_classes: int = 0,
     ) -> None:
         super().__init__()
-        check_sizes(latent_dim=latent_dim, width=width, max_width=max_width, blocks=blocks)
+        check_sizes(latent_dim=latent_dim, width=width, max_width=max_width)
+        check_blocks(blocks)
         check_slope(negative_slope)
         check_num_classes(num_classes)
         image, *sizes = resolutions(image_shape)
@@ -138,7 +145,7 @@ class Discriminator(nn.Module):
         image_shape: (C, H, W) of an image, at least 8 x 8.
         width: Channels at half the image's resolution; doubled at each halving.
         max_width: Channels at any resolution, at most.
-        blocks: Residual blocks at each resolution but the image's.
+        blocks: Residual blocks at each resolution but the image's, 1 to 100.
         negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
         spectral_norm: Whether the weights are divided by their largest singular values. As weights of 0 have none, no
             block is the identity at first.
@@ -160,7 +167,8 @@ class Discriminator(nn.Module):
         num_classes: int = 0,
     ) -> None:
         super().__init__()
-        check_sizes(width=width, max_width=max_width, blocks=blocks)
+        check_sizes(width=width, max_width=max_width)
+        check_blocks(blocks)
         check_slope(negative_slope)
         check_num_classes(num_classes)
         _, *sizes = resolutions(image_shape)

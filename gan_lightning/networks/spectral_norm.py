@@ -1,24 +1,7 @@
 """Spectral normalization of a discriminator."""
 
-from contextlib import nullcontext
-
-import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
-
-
-class SpectralNorm(parametrizations._SpectralNorm):
-    """Torch's parametrization, computed in the weight's own precision.
-
-    Under autocast on a GPU, torch's would multiply vectors of two types, which fails.
-    """
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight divided by the estimate of its largest singular value."""
-        device = weight.device.type
-        available = torch.amp.is_autocast_available(device)  # not on the meta device
-        with torch.autocast(device, enabled=False) if available else nullcontext():
-            return super().forward(weight)
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 
 def normalize_layers(network: nn.Module) -> None:
@@ -28,8 +11,8 @@ def normalize_layers(network: nn.Module) -> None:
     Normalization for Generative Adversarial Networks, 2018, algorithm 1).
 
     Args:
-        network: Its weights are initialized before.
+        network: Its weights have been initialized, none of them to 0.
     """
     for module in list(network.modules()):
         if isinstance(module, nn.Linear | nn.Conv2d):
-            parametrize.register_parametrization(module, "weight", SpectralNorm(module.weight))
+            spectral_norm(module)
