@@ -1,11 +1,13 @@
 """Checks that the parts of a GAN fit each other, before any data is read."""
 
+import copy
 import inspect
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lightning.errors import InputError, third_party_errors
 from gan_lightning.gan import GAN
@@ -22,10 +24,18 @@ def check_gan(gan: GAN, *, image_shape: Sequence[int] | None, batch_size: int | 
     Raises:
         InputError: If a part does not take what it is given, returns something else, or cannot be used here.
     """
-    if batch_size == 1 and any(isinstance(module, _BatchNorm) for module in gan.generator.modules()):
-        raise InputError("data.batch_size=1: must be at least 2, as the generator has batch normalization")
+    for name, network in (("generator", gan.generator), ("discriminator", gan.discriminator)):
+        if batch_size == 1 and any(isinstance(module, _BatchNorm) for module in network.modules()):
+            raise InputError(f"data.batch_size=1: must be at least 2, as the {name} has batch normalization")
     check_networks(gan, image_shape)
     check_loss(gan)
+    gan.mixes_images = gan.mixes_images or mixes_images(gan, image_shape)
+    if gan.mixes_images and getattr(gan.penalty, "needs_independent_images", False):
+        reason = "is of each image by itself, and model.discriminator mixes the images of a batch (batch normalization)"
+        raise InputError(f"penalty={type(gan.penalty).__name__}: the gradient {reason}; use penalty=none, or no mixing")
+    if getattr(gan.loss, "needs_lipschitz", False) and not (gan.penalty or is_spectrally_normalized(gan)):
+        options = "penalty=wgan_gp, penalty=weight_clipping or model.discriminator.spectral_norm=true"
+        raise InputError(f"loss={type(gan.loss).__name__}: it is unbounded unless D's slope is bounded; add {options}")
     if gan.scheduler:  # on one number
         gan.scheduler(torch.optim.SGD([torch.zeros(1)], lr=1.0), 1)
     for name in ("generator", "discriminator"):
@@ -56,6 +66,23 @@ def check_networks(gan: GAN, image_shape: Sequence[int] | None) -> None:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def mixes_images(gan: GAN, image_shape: Sequence[int] | None) -> bool:
+    """Return whether an image changes the logit that D, in training mode, returns for another one of its batch."""
+    if not image_shape:
+        return False
+    discriminator = copy.deepcopy(gan.discriminator).train()  # a pass may change its buffers
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        images = torch.randn(4, *image_shape, requires_grad=True)
+        logits = discriminator(images, torch.zeros(4, dtype=torch.int64))
+        (gradient,) = torch.autograd.grad(logits[0].sum(), images, allow_unused=True)
+    return gradient is not None and bool(gradient[1:].any())
+
+
+def is_spectrally_normalized(gan: GAN) -> bool:
+    """Return whether a layer of D has torch's spectral normalization."""
+    return any(is_parametrized(module) for module in gan.discriminator.modules())
 
 
 def check_loss(gan: GAN) -> None:

@@ -14,7 +14,8 @@ from gan_lightning.run.cli import command
 def main(config: DictConfig) -> None:
     """Write the generator, or its EMA, as ONNX: ``latents`` (N, latent_dim) to ``images`` (N, C, H, W) in [-1, 1].
 
-    The latents are drawn from the prior; ``latent_scale`` is part of the graph.
+    The latents are drawn from the prior; ``latent_scale`` is part of the graph. A conditional generator has a second
+    input: ``labels`` (N,), int64.
     """
     out = Path(config.out)
     if out.suffix != ".onnx":
@@ -28,16 +29,18 @@ def main(config: DictConfig) -> None:
     from gan_lightning.run.config import trusted_names
 
     gan = Checkpoint(config.checkpoint, trusted_names(config.trust)).gan()
+    number = torch.export.Dim("N")
+    inputs = (gan.fixed_latents[:2],) if gan.fixed_labels is None else (gan.fixed_latents[:2], gan.fixed_labels[:2])
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # the exporter logs every pass over the graph
     with third_party_errors("export: the generator cannot be written as ONNX"):
         torch.onnx.export(
             gan,
-            (gan.fixed_latents[:2],),
+            inputs,
             out,
-            input_names=["latents"],
+            input_names=["latents", "labels"][: len(inputs)],
             output_names=["images"],
-            dynamic_shapes=({0: torch.export.Dim("N")},),
+            dynamic_shapes=tuple({0: number} for _ in inputs),
             external_data=False,
             verbose=False,
         )

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -52,7 +53,8 @@ class GAN(LightningModule):
         gradient_clip_val: Bound on each network's gradient; None or 0: no clipping.
         gradient_clip_algorithm: "norm" bounds the norm of the whole gradient, "value" each entry.
         accumulate_grad_batches: Minibatches whose gradients are averaged before an update.
-        num_fixed_latents: Number of fixed noise vectors for the sample grid.
+        num_fixed_latents: Number of fixed noise vectors for the sample grid; with classes, at least one for each row.
+        num_classes: Classes that both networks are conditioned on; 0: none.
         seed: Determines the noise and the fixed latents.
 
     Raises:
@@ -60,6 +62,7 @@ class GAN(LightningModule):
     """
 
     fixed_latents: Tensor
+    fixed_labels: Tensor | None
 
     def __init__(
         self,
@@ -79,12 +82,15 @@ class GAN(LightningModule):
         gradient_clip_algorithm: str = "norm",
         accumulate_grad_batches: int = 1,
         num_fixed_latents: int = 64,
+        num_classes: int = 0,
         seed: int,
     ) -> None:
         super().__init__()
         for name, value, least in (
             ("k", k, 1),
             ("accumulate_grad_batches", accumulate_grad_batches, 1),
+            ("num_fixed_latents", num_fixed_latents, 1),
+            ("num_classes", num_classes, 0),
             ("latent_scale", latent_scale, 0),
             ("gradient_clip_val", gradient_clip_val or 0, 0),
             ("seed", seed, 0),
@@ -99,12 +105,16 @@ class GAN(LightningModule):
         self.ema = ema(generator) if ema else None
         self.latent_scale, self.k, self.seed = latent_scale, k, seed
         self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
-        self.accumulate_grad_batches = accumulate_grad_batches
+        self.accumulate_grad_batches, self.num_classes = accumulate_grad_batches, num_classes
+        self.mixes_images = any(isinstance(module, _BatchNorm) for module in discriminator.modules())
         # Built here and not in configure_optimizers, so that wrong arguments are found before any data is read.
         self.generator_optimizer = generator_optimizer(generator.parameters())
         self.discriminator_optimizer = discriminator_optimizer(discriminator.parameters())
-        fixed_latents = prior(num_fixed_latents, generator=torch.Generator().manual_seed(seed))
+        rows = min(num_classes, num_fixed_latents) or 1  # a class each, of which all have the same noise
+        columns = math.ceil(num_fixed_latents / rows)
+        fixed_latents = prior(columns, generator=torch.Generator().manual_seed(seed)).repeat(rows, 1)
         self.register_buffer("fixed_latents", fixed_latents)
+        self.register_buffer("fixed_labels", torch.arange(rows).repeat_interleave(columns) if num_classes else None)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1] generated from ``latent_scale * z``, by G's EMA if there is one."""
@@ -151,13 +161,22 @@ class GAN(LightningModule):
     def backward_discriminator(self, real: Tensor, labels: Tensor) -> tuple[Outputs, Tensor]:
         """Add the gradient of D's loss and penalty; return loss and logits, and the images, attached to G's graph."""
         fake = self.fake_images(labels)
-        logits = self.discriminator(torch.cat([real, fake.detach()]), labels.repeat(2))  # one pass for both
-        real_logits, fake_logits = logits.chunk(2)
+        real_logits, fake_logits = self.discriminate(real, fake.detach(), labels)
         loss = self.loss.discriminator(real_logits, fake_logits)
         penalty = self.penalize(real, fake.detach(), labels)
         self.manual_backward((loss + penalty) / self.accumulate_grad_batches)
         outputs = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
         return {name: value.detach() for name, value in outputs.items()}, fake
+
+    def discriminate(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return D's logits (N, 1) of real and of generated images, in one pass unless D mixes the images of a batch.
+
+        Batch normalization would give both the statistics of both.
+        """
+        if self.mixes_images:
+            return self.discriminator(real, labels), self.discriminator(fake, labels)
+        real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), labels.repeat(2)).chunk(2)
+        return real_logits, fake_logits
 
     def penalize(self, real: Tensor, fake: Tensor, labels: Tensor) -> Tensor | float:
         """Return the penalty on D, a scalar; 0 in a step without one."""
@@ -221,6 +240,8 @@ class GAN(LightningModule):
         if network is self.discriminator:
             self.trainer.strategy.optimizer_step(d_optimizer.optimizer, closure=lambda: None)  # gradients are ready
             d_optimizer.zero_grad()
+            if constrain := getattr(self.penalty, "constrain", None):  # D's weights, in place of its gradients
+                constrain(network)
         else:
             g_optimizer.step()
             g_optimizer.zero_grad()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run.cli import command
 
 
@@ -18,6 +18,8 @@ def main(config: DictConfig) -> None:
         )
     if out.suffix == "" and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise InputError(f"out={out}: exists; without a file extension it must be a new or empty folder")
+    if config.label is not None and config.labels is not None:
+        raise InputError(f"label={config.label}: labels is set, too; use one of them")
     if config.show != "samples" and out.suffix != ".png":
         raise InputError(f"out={out}: show={config.show} makes one picture, so out must end in .png")
 
@@ -34,16 +36,22 @@ def main(config: DictConfig) -> None:
         per_line = sampling.INTERPOLATION_STEPS if config.show == "interpolation" else 1
         memory.check_images("num_images", config.num_images, checkpoint.config, images=per_line)
     gan = checkpoint.gan().to(build.device(config.device))
-    batches = (to_pixels(images).cpu() for images in sampling.sample(gan, config.num_images, seed=config.seed))
+    asked = [config.label] if config.label is not None else config.labels
+    if asked is not None and not set(asked) <= set(range(gan.num_classes)):
+        allowed = f"0 to {gan.num_classes - 1}" if gan.num_classes else "null, as the model was trained without classes"
+        key = "labels" if config.label is None else "label"
+        raise InputError(f"{key}={as_typed(config[key])}: must be {allowed}")
+    images = sampling.sample(gan, config.num_images, seed=config.seed, labels=asked)
+    batches = (to_pixels(batch).cpu() for batch in images)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     if config.show == "nearest":
         train = checkpoint.data(root=config.data.root).train
         visualize.save(visualize.nearest_pairs(torch.cat(list(batches)), train.batches()), out)
     elif config.show == "interpolation":
-        lines = to_pixels(sampling.interpolate(gan, config.num_images, seed=config.seed))
+        lines = to_pixels(sampling.interpolate(gan, config.num_images, seed=config.seed, labels=asked))
         visualize.save(visualize.grid(lines, sampling.INTERPOLATION_STEPS), out)
     else:
-        visualize.write_images(batches, out)
+        visualize.write_images(batches, out, columns=len(asked or ()) or gan.num_classes)
     print(out)
 
 

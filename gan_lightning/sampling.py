@@ -1,6 +1,6 @@
 """Sampling from a trained GAN."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,31 +10,74 @@ from gan_lightning.gan import GAN
 INTERPOLATION_STEPS = 12
 
 
-def sample(gan: GAN, num_images: int, *, seed: int, batch_size: int = 1000) -> Iterator[Tensor]:
+def sample(
+    gan: GAN, num_images: int, *, seed: int, labels: Sequence[int] | Tensor | None = None, batch_size: int = 1000
+) -> Iterator[Tensor]:
     """Yield batches of generated images (N, C, H, W) in [-1, 1], ``num_images`` in all.
 
     The noise comes from a CPU generator of its own: the same seed gives the same noise on every device, torch's random
     state stays as it is, and a smaller ``num_images`` yields a prefix of a larger one.
+
+    Args:
+        gan: The trained GAN.
+        num_images: Number of images.
+        seed: Seed of the noise.
+        labels: See :func:`repeat_labels`.
+        batch_size: Images generated at a time.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator, all_labels = torch.Generator().manual_seed(seed), repeat_labels(gan, num_images, labels)
     for start in range(0, num_images, batch_size):
-        yield generate(gan, gan.prior(batch_size, generator=generator)[: num_images - start])
+        z = gan.prior(batch_size, generator=generator)[: num_images - start]
+        yield generate(gan, z, None if all_labels is None else all_labels[start : start + len(z)])
+
+
+def repeat_labels(gan: GAN, num_images: int, labels: Sequence[int] | Tensor | None = None) -> Tensor | None:
+    """Return the labels (num_images,) of a conditional GAN's images: those given, or all classes, again and again.
+
+    Raises:
+        ValueError: If labels are given and the GAN is not conditional, or has no such class.
+    """
+    if labels is None:
+        return torch.arange(num_images) % gan.num_classes if gan.num_classes else None
+    given = torch.as_tensor(labels, dtype=torch.int64, device="cpu").flatten()
+    if len(given) == 0 or not 0 <= int(given.min()) <= int(given.max()) < gan.num_classes:
+        allowed = f"0 to {gan.num_classes - 1}" if gan.num_classes else "absent, as the model has no classes"
+        raise ValueError(f"labels={given.unique().tolist()}: must be {allowed}")
+    return given[torch.arange(num_images) % len(given)]
 
 
 @torch.inference_mode()
 def generate(gan: GAN, z: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Return images (N, C, H, W), float32 in [-1, 1], generated from noise (N, latent_dim) in evaluation mode."""
+    """Return images (N, C, H, W), float32 in [-1, 1], generated in evaluation mode.
+
+    Args:
+        gan: The GAN.
+        z: Noise (N, latent_dim).
+        labels: Classes (N,) of a conditional GAN's images.
+    """
     modes = {module: module.training for module in gan.modules()}
     gan.eval()
     try:
-        return gan(z.to(gan.fixed_latents), labels).float()
+        return gan(z.to(gan.fixed_latents), None if labels is None else labels.to(gan.device)).float()
     finally:
         for module, training in modes.items():
             module.training = training
 
 
-def interpolate(gan: GAN, num_lines: int, *, steps: int = INTERPOLATION_STEPS, seed: int) -> Tensor:
-    """Return images (num_lines * steps, C, H, W) in [-1, 1] along straight lines in z (the paper's Figure 3)."""
+def interpolate(
+    gan: GAN,
+    num_lines: int,
+    *,
+    steps: int = INTERPOLATION_STEPS,
+    seed: int,
+    labels: Sequence[int] | Tensor | None = None,
+) -> Tensor:
+    """Return images (num_lines * steps, C, H, W) in [-1, 1] along straight lines in z (the paper's Figure 3).
+
+    Of a conditional GAN, each line has one of the ``labels``; see :func:`repeat_labels`.
+    """
+    line_labels = repeat_labels(gan, num_lines, labels)
+    image_labels = None if line_labels is None else line_labels.repeat_interleave(steps)
     ends = gan.prior(2 * num_lines, generator=torch.Generator().manual_seed(seed)).view(num_lines, 2, 1, -1)
     share = torch.linspace(0, 1, steps).view(1, steps, 1)
-    return generate(gan, torch.lerp(ends[:, 0], ends[:, 1], share).flatten(0, 1))
+    return generate(gan, torch.lerp(ends[:, 0], ends[:, 1], share).flatten(0, 1), image_labels)

@@ -33,7 +33,7 @@ class SimultaneousGAN(GAN):
         fake = self.fake_images(labels)
         # Cut the graph between G and D, so that DDP reduces the gradients of D and of G separately.
         cut = fake.detach().requires_grad_()
-        real_logits, fake_logits = self.discriminator(torch.cat([images, cut]), labels.repeat(2)).chunk(2)
+        real_logits, fake_logits = self.discriminate(images, cut, labels)
         generator_loss = self.generator_loss(fake_logits, real_logits)
         (gradient,) = torch.autograd.grad(generator_loss, cut, retain_graph=True)
         discriminator_loss = self.loss.discriminator(real_logits, fake_logits)

@@ -47,13 +47,14 @@ def save(pixels: Tensor, path: Path | str, scale: int = 1) -> None:
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(path)
 
 
-def write_images(batches: Iterable[Tensor], out: Path) -> None:
+def write_images(batches: Iterable[Tensor], out: Path, *, columns: int = 0) -> None:
     """Write batches of images (N, C, H, W), uint8, as a grid (.png), an array ``arr_0`` (.npz) or a folder.
 
-    The array is (N, H, W, C); a folder gets a PNG file per image.
+    The array is (N, H, W, C); a folder gets a PNG file per image. A grid has that many columns if that is 2 to 32, and
+    is nearly a square otherwise.
     """
     if out.suffix == ".png":
-        save(grid(torch.cat(list(batches))), out)
+        save(grid(torch.cat(list(batches)), columns if 2 <= columns <= 32 else None), out)
     elif out.suffix == ".npz":
         np.savez_compressed(out, torch.cat(list(batches)).permute(0, 2, 3, 1).numpy())
     else:

@@ -27,7 +27,8 @@ class PaperFigures(Callback):
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Write and log both figures."""
-        samples = to_pixels(sampling.generate(pl_module, pl_module.fixed_latents[:32]))
+        labels = None if pl_module.fixed_labels is None else pl_module.fixed_labels[::2][:32]
+        samples = to_pixels(sampling.generate(pl_module, pl_module.fixed_latents[::2][:32], labels))
         nearest = visualize.nearest_pairs(samples, trainer.datamodule.train.batches())
         lines = to_pixels(sampling.interpolate(pl_module, 8, seed=self.seed))
         for name, tag, picture in (

@@ -55,5 +55,6 @@ class SampleGrid(Callback):
 
 
 def fixed_grid(gan: GAN) -> Tensor:
-    """Return the images of the fixed latents as one picture (3, H, W), uint8."""
-    return visualize.grid(to_pixels(sampling.generate(gan, gan.fixed_latents)))
+    """Return the images of the fixed latents as one picture (3, H, W), uint8; of a conditional GAN, a row per class."""
+    images = to_pixels(sampling.generate(gan, gan.fixed_latents, gan.fixed_labels))
+    return visualize.grid(images, None if gan.fixed_labels is None else len(images) // len(gan.fixed_labels.unique()))

@@ -10,7 +10,7 @@ from gan_lightning.callbacks.scalars import log_scalars
 from gan_lightning.data.images import normalize
 from gan_lightning.gan import GAN
 from gan_lightning.metrics.evaluation import EVAL_BATCH_SIZE, compute_metrics, normalized_batches
-from gan_lightning.sampling import sample
+from gan_lightning.sampling import repeat_labels, sample
 
 
 class ValidationMetrics(Callback):
@@ -48,9 +48,11 @@ class ValidationMetrics(Callback):
             data, device = trainer.datamodule, pl_module.device
             if not self.real:
                 self.real = list(normalized_batches(data.val.images[: self.num_real].split(EVAL_BATCH_SIZE), device))
+            asked = data.val.labels if pl_module.num_classes else None  # the classes are as frequent as in the data
             values = compute_metrics(
                 self.metrics,
-                fake=sample(pl_module, self.num_images, seed=self.seed),
+                fake=sample(pl_module, self.num_images, seed=self.seed, labels=asked),
+                labels=repeat_labels(pl_module, self.num_images, asked),
                 real=self.real,
                 validation=lambda n: normalize(data.val.images[:n].to(device)),
                 train=lambda: normalized_batches(data.train.batches(), device),

@@ -42,6 +42,7 @@ class ImageDataModule(LightningDataModule):
         num_workers: Processes that read images which are not held in memory; 0 reads them in this process.
         minibatches_per_step: Minibatches per training step; a batch holds all of them.
         image_shape: (C, H, W) that the images must have; None accepts any shape.
+        num_classes: Number of classes that the labels must not exceed; 0 accepts any labels.
         eval_batch_size: Images per batch of validation or test data.
 
     Raises:
@@ -68,6 +69,7 @@ class ImageDataModule(LightningDataModule):
         num_workers: int = 2,
         minibatches_per_step: int = 1,
         image_shape: Sequence[int] | None = None,
+        num_classes: int = 0,
         eval_batch_size: int = 1000,
     ) -> None:
         super().__init__()
@@ -86,6 +88,7 @@ class ImageDataModule(LightningDataModule):
         self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
         self.device, self.in_memory, self.num_workers = device, in_memory, num_workers
         self.minibatches_per_step, self.image_shape = minibatches_per_step, image_shape
+        self.num_classes = num_classes
         self.eval_batch_size = eval_batch_size
         self.resumed_at, self.download = 0, True
 
@@ -130,7 +133,7 @@ class ImageDataModule(LightningDataModule):
         """Load and split the data, once.
 
         Raises:
-            InputError: If ``val_size`` leaves no training image, or if the images have another shape.
+            InputError: If ``val_size`` leaves no training image, or if the images have another shape or more classes.
         """
         if hasattr(self, "test"):
             return
@@ -144,6 +147,13 @@ class ImageDataModule(LightningDataModule):
         first, _ = StreamedImages(source, 1)[torch.arange(1)]
         if self.image_shape and list(self.image_shape) != (shape := list(first.shape[1:])):
             raise InputError(f"model.image_shape={list(self.image_shape)}: must be {shape} for this data set")
+        labels = getattr(source, "targets", None)
+        if (
+            self.num_classes
+            and labels is not None
+            and (largest := int(torch.as_tensor(labels).max())) >= self.num_classes
+        ):
+            raise InputError(f"model.num_classes={self.num_classes}: must be at least {largest + 1} for this data set")
         if self.in_memory:
             official = InMemoryImages.of(source)
             self.train, self.val = InMemoryImages(*official[:cut]), InMemoryImages(*official[cut:])

@@ -1,9 +1,11 @@
 """Computation of the metrics of a set of images, and of a trained GAN."""
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from gan_lightning.data.images import InMemoryImages, normalize
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.metrics.base import ImageMetric
-from gan_lightning.sampling import sample
+from gan_lightning.sampling import repeat_labels, sample
 
 EVAL_BATCH_SIZE = 1000
 Progress = Callable[[str, float], None]  # description of the next piece of work, share of the work that is done
@@ -38,6 +40,7 @@ def compute_metrics(
     metrics: Mapping[str, Metric],
     *,
     fake: Iterable[Tensor],
+    labels: Tensor | None = None,
     real: Iterable[Tensor],
     validation: Callable[[int], Tensor],
     train: Callable[[], Iterable[Tensor]],
@@ -51,6 +54,8 @@ def compute_metrics(
             ``update(images, real=...)`` has the name given here. All are reset before and after, and are computed in
             this process only.
         fake: Batches of generated images (N, C, H, W) in [-1, 1].
+        labels: Their classes, all in one tensor, if they are of a conditional GAN. Metrics whose ``update`` takes
+            ``labels`` are left out otherwise.
         real: Batches of held-out images, likewise.
         validation: Returns the first n validation images, likewise; never test images, as parameters are chosen on
             them.
@@ -65,6 +70,7 @@ def compute_metrics(
         InputError: If a metric's value is not a number.
     """
     device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+    metrics = {name: metric for name, metric in metrics.items() if labels is not None or not takes_labels(metric)}
     total = 2 + len(metrics)
     for metric in metrics.values():
         metric.reset()
@@ -73,10 +79,15 @@ def compute_metrics(
     for i, (batches, are_real) in enumerate(((fake, False), (real, True))):
         if on_progress:
             on_progress("real images" if are_real else "generated images", i / total)
+        start = 0
         for batch in batches:
             images = batch.to(device, torch.float32)  # one tensor for all metrics, so that they share its features
             for metric in metrics.values():
-                metric.update(images, real=are_real)
+                if labels is None or not takes_labels(metric):
+                    metric.update(images, real=are_real)
+                elif not are_real:
+                    metric.update(images, real=False, labels=labels[start : start + len(images)].to(device))
+            start += len(images)
     values: dict[str, Tensor] = {}
     for i, (name, metric) in enumerate(metrics.items(), start=2):
         if on_progress:
@@ -92,6 +103,12 @@ def compute_metrics(
         if torch.as_tensor(value).numel() != 1:
             raise InputError(f"metrics.{name}: compute() must return a number, or a dictionary of numbers")
     return {name: float(value) for name, value in values.items()}
+
+
+def takes_labels(metric: Any) -> bool:
+    """Return whether the ``update`` of a metric, or of its class, takes the labels of generated images."""
+    kind = metric if inspect.isclass(metric) else type(metric)
+    return issubclass(kind, Metric) and "labels" in inspect.signature(metric.update).parameters
 
 
 @exact_products()
@@ -126,7 +143,8 @@ def evaluate(
     gan.eval()
     report(0, "", "Generating samples", 0.0)
     # Both splits get the same tensors, so that they share the features of these.
-    fake = [batch.float() for batch in sample(gan, num_images, seed=seed, batch_size=EVAL_BATCH_SIZE)]
+    asked = data.val.labels if gan.num_classes else None  # the classes are as frequent as in the data
+    fake = [batch.float() for batch in sample(gan, num_images, seed=seed, labels=asked, batch_size=EVAL_BATCH_SIZE)]
     results = {}
     for stage, (split, images) in enumerate((("validation", data.val), ("test", data.test)), start=1):
         totals: dict[str, float] = {}
@@ -134,6 +152,7 @@ def evaluate(
             # The distance of generated images to the training images does not depend on the split.
             {k: m for k, m in metrics.items() if split == "test" or not getattr(m, "uses_training_images", False)},
             fake=fake,
+            labels=repeat_labels(gan, num_images, asked),
             real=_normalized_and_measured(images, gan, totals),
             validation=lambda n: normalize(data.val.images[:n].to(gan.device)),
             train=lambda: normalized_batches(data.train.batches(EVAL_BATCH_SIZE), gan.device),

@@ -25,6 +25,8 @@ LABELS = {  # in the table's order
     "kid": "KID",
     "inception_fid": "FID (Inception)",
     "modes": "Modes",
+    "label_agreement": "Agreement with the label",
+    "label_agreement_min": "Agreement, worst class",
     "mode_kl": "KL of modes (nats)",
     "mode_share_min": "Smallest mode's share",
     "mode_share_max": "Largest mode's share",

@@ -10,6 +10,6 @@ def check_sizes(**sizes: Sequence[int] | int) -> None:
         sizes: By the name of the argument.
     """
     for name, value in sizes.items():
-        numbers = [value] if isinstance(value, int) else list(value)
+        numbers = [value] if isinstance(value, int) else list(value or ())
         if not numbers or any(not isinstance(number, int) or not 1 <= number < 2**31 for number in numbers):
             raise ValueError(f"{name}={value}: must be whole numbers of at least 1 and below 2**31")

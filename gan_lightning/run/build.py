@@ -145,6 +145,7 @@ def gan(config: DictConfig) -> GAN:
         discriminator_optimizer=factory(config, "optimizer.discriminator"),
         scheduler=factory(config, "optimizer.scheduler"),
         k=config.k,
+        num_classes=config.model.get("num_classes") or 0,
         seed=config.seed,
         **{name: config.trainer[name] for name in GAN_TRAINER_KEYS},
     )
@@ -156,7 +157,9 @@ def data(config: DictConfig) -> ImageDataModule:
     """Return the data module of a training config, not yet set up."""
     shape = config.model.get("image_shape")
     minibatches = config.k * config.trainer.accumulate_grad_batches
-    built = part(config, "data", minibatches_per_step=minibatches, image_shape=list(shape) if shape else None)
+    classes = {"num_classes": number} if (number := config.model.get("num_classes")) else {}
+    shape = list(shape) if shape else None
+    built = part(config, "data", minibatches_per_step=minibatches, image_shape=shape, **classes)
     if isinstance(built, ImageDataModule):
         memory.check_data(built, config)
     return built

@@ -73,7 +73,7 @@ def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
     """Return a copy of a training config, with the values that depend on the machine or on other values filled in."""
     import torch
 
-    from gan_lightning.metrics.evaluation import choose_monitor, directions
+    from gan_lightning.metrics.evaluation import choose_monitor, directions, takes_labels
 
     config = config.copy()
     OmegaConf.set_struct(config, False)
@@ -93,6 +93,9 @@ def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
             config.metrics[name] = None
     callback, metrics = config.callbacks.get("validation_metrics"), config.metrics or {}
     classes = {name: locate(f"metrics.{name}", m) for name, m in metrics.items() if m}
+    for name in [name for name, c in classes.items() if not config.model.get("num_classes") and takes_labels(c)]:
+        config.metrics[name] = None
+        del classes[name]
     skipped = callback.get("skip") if callback else [*classes]
     skipped = skipped if isinstance(skipped, Sequence) else []  # the callback reports what is no list
     measured = directions({name: c for name, c in classes.items() if name not in skipped})

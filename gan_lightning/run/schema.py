@@ -57,8 +57,9 @@ Root = schema(
         str | None: "name checkpoint monitor monitor_mode out",
         int: "seed k num_images",
         float: "latent_scale lr weight_decay",
+        int | None: "label",
         bool: "cpu_tuning compile cuda_graphs",
-        Any: "trust",
+        Any: "trust image_shape labels",
     },
 )
 OWN_DATA = "gan_lightning.data.datamodule.ImageDataModule"  # a user's own data module has other arguments
@@ -176,9 +177,6 @@ def check_training(values: dict[str, Any]) -> None:
         refuse("trainer.strategy", "the trained weights would stay in the spawned processes; use ddp")
     if str(values.get("trainer.precision")) in ("16-mixed", "16") and values["trainer.gradient_clip_val"]:
         refuse("trainer.gradient_clip_val", "16-mixed scales the gradients that it would clip; use bf16-mixed")
-    shape = [values.get(f"model.image_shape[{i}]") for i in range(3)]
-    if str(values.get("data.dataset._target_")).endswith(".Gaussian") and shape != [1, 1, 1]:
-        raise InputError(f"model.image_shape={as_typed(shape)}: data=gaussian has single numbers; add model=mlp_1d")
     if values["cuda_graphs"] and (values.get("trainer.devices"), values["trainer.num_nodes"]) != (1, 1):
         refuse("cuda_graphs", "needs trainer.devices=1 and trainer.num_nodes=1")
     if values["cuda_graphs"] and values["trainer.detect_anomaly"]:

@@ -66,6 +66,30 @@ class ImagesOnly(Metric):
         return torch.zeros(())
 
 
+class MinibatchMean(nn.Module):
+    """A user's discriminator that compares each image with its batch, without batch normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(784, 1)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = images.flatten(1)
+        return self.linear(x - x.mean(0) if self.training else x).square()
+
+
+class Unbounded(NonSaturating):
+    """A loss that needs a bound on D's slope."""
+
+    needs_lipschitz = True
+
+
+class NeedsIndependentImages(R1):
+    """A penalty on the gradient of each image's own logit."""
+
+    needs_independent_images = True
+
+
 class HalfALoss:
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return real_logits.mean() - fake_logits.mean()
@@ -99,6 +123,26 @@ def test_gan_and_data() -> None:
     assert gan.training
     assert (data.batch_size, data.minibatches_per_step, list(data.image_shape or ())) == (64, 3, [1, 28, 28])
     assert data.dataset.func is MNIST  # by which reference results are found
+
+
+def with_minibatch_mean(*typed: str) -> DictConfig:
+    composed = filled_in(*typed)
+    composed.model.discriminator = {"_target_": f"{HERE}.MinibatchMean"}
+    return composed
+
+
+def test_a_discriminator_that_compares_images_is_recognized() -> None:
+    assert build.gan(with_minibatch_mean("penalty=none")).mixes_images
+    assert not build.gan(filled_in()).mixes_images
+    with pytest.raises(InputError, match=r"^penalty=NeedsIndependentImages: the gradient is of each image by itself"):
+        build.gan(with_minibatch_mean(f"penalty._target_={HERE}.NeedsIndependentImages"))
+
+
+def test_an_unbounded_loss_needs_a_bound() -> None:
+    unbounded = f"loss._target_={HERE}.Unbounded"
+    with pytest.raises(InputError, match=r"^loss=Unbounded: .*add penalty=wgan_gp"):
+        build.gan(filled_in(unbounded, "penalty=none"))
+    build.gan(filled_in(unbounded, "penalty=r1"))
 
 
 def test_an_algorithm_may_have_arguments_of_its_own() -> None:
@@ -230,7 +274,14 @@ def test_logits_have_one_value_per_image(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_metrics_on_features_need_features() -> None:
     wanted = ["metrics=default", "metrics.fid=null"]
     composed = OmegaConf.create(OmegaConf.to_container(config.compose("train", wanted), resolve=True))
-    assert list(build.metrics(composed)) == ["parzen", "kid", "precision_recall", "modes", "nearest_training"]
+    assert list(build.metrics(composed)) == [
+        "parzen",
+        "kid",
+        "precision_recall",
+        "modes",
+        "label_agreement",
+        "nearest_training",
+    ]
     composed = OmegaConf.create(OmegaConf.to_container(config.compose("train", ["data=kmnist"]), resolve=True))
     assert list(build.metrics(composed)) == ["parzen", "nearest_training"]
 
