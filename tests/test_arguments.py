@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from gan_lightning.ema import EMA
+from gan_lightning.losses import NonSaturating
 from gan_lightning.networks import dcgan, maxout, mlp, resnet
-from gan_lightning.penalties import R1, R1R2, R2
+from gan_lightning.penalties import DRAGAN, R1, R1R2, R2, WGANGP, WeightClipping, ZeroCentered
 from gan_lightning.priors import Normal, Uniform
 from gan_lightning.schedules import cosine_decay, exponential_decay, linear_decay
 from gan_lightning.simultaneous import SimultaneousGAN
@@ -23,6 +24,11 @@ PARTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {  # with argument
     "penalty": (R1, {"gamma": 1.0}),
     "penalty on generated images": (R2, {"gamma": 1.0}),
     "penalty on both": (R1R2, {"gamma": 1.0}),
+    "wgan-gp": (WGANGP, {"gamma": 1.0}),
+    "zero-centered penalty": (ZeroCentered, {"gamma": 1.0}),
+    "dragan": (DRAGAN, {"gamma": 1.0, "scale": 0.5}),
+    "weight clipping": (WeightClipping, {"bound": 0.01}),
+    "loss": (NonSaturating, {"label_smoothing": 0.1}),
     "ema": (lambda **values: EMA(nn.Linear(1, 1), **values), {"half_life": 1, "rampup_ratio": 1}),
     "mlp generator": (
         mlp.Generator,
@@ -61,6 +67,17 @@ def optimizer() -> torch.optim.Optimizer:
         ("penalty", "gamma", float("inf"), "finite"),
         ("penalty on generated images", "interval", 0, "at least 1"),
         ("penalty on both", "interval", 0, "at least 1"),
+        ("wgan-gp", "gamma", -1, "at least 0"),
+        ("zero-centered penalty", "interval", 0, "at least 1"),
+        ("dragan", "gamma", -1, "at least 0"),
+        ("dragan", "scale", -0.5, "at least 0"),
+        ("dragan", "scale", float("inf"), "finite"),
+        ("weight clipping", "bound", 0, "above 0"),
+        ("weight clipping", "bound", float("nan"), "above 0"),
+        ("weight clipping", "bound", float("inf"), "finite"),
+        ("loss", "label_smoothing", 1, "below 1"),
+        ("loss", "label_smoothing", -0.1, "at least 0"),
+        ("loss", "label_smoothing", float("nan"), "below 1"),
         ("ema", "half_life", 0, "above 0"),
         ("ema", "rampup_ratio", -1, "above 0"),
         ("ema", "update_interval", 0, "at least 1"),
