@@ -15,7 +15,7 @@ touch $@
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check audit tensorboard sweep classifier bench speedrun notebooks clean
+.PHONY: help setup train test check audit tensorboard sweep classifier bench speedrun zoo notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ bench: setup ## measure the speed of training, data, sampling, evaluation and st
 
 speedrun: $(BIN)/.train ## measure the time to the paper's log-likelihood, five seeds; ARGS="key=value ..." changes it
 	$(RUN) benchmarks.speedrun $(ARGS)
+
+zoo: setup ## train every experiment (hours), and write docs/zoo.md; ARGS="--only NAME ..." selects some
+	$(RUN) benchmarks.zoo $(ARGS)
 
 notebooks: setup ## run the notebooks
 	$(RUN) pytest tests/test_notebooks.py

@@ -8,20 +8,27 @@ import torch
 from torch import nn
 
 from gan_lightning.ema import EMA
-from gan_lightning.networks import maxout, mlp
-from gan_lightning.penalties import R1, R1R2, R2
+from gan_lightning.losses import NonSaturating
+from gan_lightning.networks import dcgan, maxout, mlp, resnet
+from gan_lightning.penalties import DRAGAN, R1, R1R2, R2, WGANGP, WeightClipping, ZeroCentered
 from gan_lightning.priors import Normal, Uniform
 from gan_lightning.schedules import cosine_decay, exponential_decay, linear_decay
 from gan_lightning.simultaneous import SimultaneousGAN
 from tests.helpers import tiny_gan
 
 IMAGES: dict[str, Any] = {"image_shape": [1, 4, 4]}
+CONVOLUTIONS: dict[str, Any] = {"image_shape": [1, 8, 8], "width": 2, "max_width": 2}
 PARTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {  # with arguments that are allowed
     "prior": (Normal, {"dim": 2}),
     "uniform prior": (Uniform, {"dim": 2}),
     "penalty": (R1, {"gamma": 1.0}),
     "penalty on generated images": (R2, {"gamma": 1.0}),
     "penalty on both": (R1R2, {"gamma": 1.0}),
+    "wgan-gp": (WGANGP, {"gamma": 1.0}),
+    "zero-centered penalty": (ZeroCentered, {"gamma": 1.0}),
+    "dragan": (DRAGAN, {"gamma": 1.0, "scale": 0.5}),
+    "weight clipping": (WeightClipping, {"bound": 0.01}),
+    "loss": (NonSaturating, {"label_smoothing": 0.1}),
     "ema": (lambda **values: EMA(nn.Linear(1, 1), **values), {"half_life": 1, "rampup_ratio": 1}),
     "mlp generator": (
         mlp.Generator,
@@ -33,6 +40,10 @@ PARTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {  # with argument
         maxout.Discriminator,
         {"units": [4], "pieces": 2, "input_dropout": 0.2, "hidden_dropout": 0.5, "weight_bound": 0.1, **IMAGES},
     ),
+    "dcgan generator": (dcgan.Generator, {"latent_dim": 3, "weight_init": "dcgan", **CONVOLUTIONS}),
+    "dcgan discriminator": (dcgan.Discriminator, {"negative_slope": 0.2, "weight_init": "default", **CONVOLUTIONS}),
+    "resnet generator": (resnet.Generator, {"latent_dim": 3, "blocks": 1, "negative_slope": 0.2, **CONVOLUTIONS}),
+    "resnet discriminator": (resnet.Discriminator, {"blocks": 1, "negative_slope": 0.2, **CONVOLUTIONS}),
     "gan": (tiny_gan, {}),
     "simultaneous gan": (lambda **values: tiny_gan(SimultaneousGAN, **values), {}),
     "linear decay": (lambda **values: linear_decay(optimizer(), 10, **values), {"flat": 0.5}),
@@ -56,6 +67,17 @@ def optimizer() -> torch.optim.Optimizer:
         ("penalty", "gamma", float("inf"), "finite"),
         ("penalty on generated images", "interval", 0, "at least 1"),
         ("penalty on both", "interval", 0, "at least 1"),
+        ("wgan-gp", "gamma", -1, "at least 0"),
+        ("zero-centered penalty", "interval", 0, "at least 1"),
+        ("dragan", "gamma", -1, "at least 0"),
+        ("dragan", "scale", -0.5, "at least 0"),
+        ("dragan", "scale", float("inf"), "finite"),
+        ("weight clipping", "bound", 0, "above 0"),
+        ("weight clipping", "bound", float("nan"), "above 0"),
+        ("weight clipping", "bound", float("inf"), "finite"),
+        ("loss", "label_smoothing", 1, "below 1"),
+        ("loss", "label_smoothing", -0.1, "at least 0"),
+        ("loss", "label_smoothing", float("nan"), "below 1"),
         ("ema", "half_life", 0, "above 0"),
         ("ema", "rampup_ratio", -1, "above 0"),
         ("ema", "update_interval", 0, "at least 1"),
@@ -80,6 +102,19 @@ def optimizer() -> torch.optim.Optimizer:
         ("maxout discriminator", "hidden_dropout", -0.5, "between 0 and 1"),
         ("maxout discriminator", "weight_bound", -1, "above 0"),
         ("maxout discriminator", "weight_bound", float("inf"), "finite"),
+        ("dcgan generator", "latent_dim", 0, "at least 1"),
+        ("dcgan generator", "width", 0, "at least 1"),
+        ("dcgan generator", "image_shape", [8, 8], "channels, height and width"),
+        ("dcgan generator", "image_shape", [1, 0, 8], "at least 1"),
+        ("dcgan generator", "weight_init", "normal", "dcgan or default"),
+        ("dcgan generator", "num_classes", 1, "0 .* or at least 2"),
+        ("dcgan discriminator", "max_width", 0, "at least 1"),
+        ("dcgan discriminator", "negative_slope", -0.2, "at least 0"),
+        ("dcgan discriminator", "image_shape", [1, 8, 7], r"the nearest shape is \[1, 8, 8\]"),
+        ("resnet generator", "blocks", 0, "between 1 and 100"),
+        ("resnet generator", "negative_slope", float("nan"), "at least 0"),
+        ("resnet discriminator", "blocks", 10**9, "between 1 and 100"),
+        ("resnet discriminator", "max_width", 2**31, "whole numbers"),
         ("gan", "k", 0, "at least 1"),
         ("gan", "accumulate_grad_batches", 0, "at least 1"),
         ("gan", "latent_scale", -1, "at least 0"),

@@ -80,6 +80,26 @@ def test_training_is_algorithm_1(loss: Any, k: int, parts: int, clip: float | No
     assert trainer.global_step == 4
 
 
+def batch_norm_discriminator() -> Unconditional:
+    """Build a discriminator whose logits depend on the whole batch."""
+    torch.manual_seed(1)
+    return Unconditional(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize(("kind", "by_hand"), [(GAN, algorithm_1), (SimultaneousGAN, simultaneous_steps)])
+def test_real_and_generated_images_do_not_share_batch_statistics(kind: type[GAN], by_hand: Callable[..., None]) -> None:
+    gan, expected = (tiny_gan(kind, discriminator=batch_norm_discriminator()) for _ in range(2))
+    assert gan.mixes_images
+    assert not tiny_gan().mixes_images
+    _, data = fit(gan, steps=4)
+    forward = expected.discriminator.forward
+    # algorithm_1 has one pass for both kinds of images, 6 each
+    expected.discriminator.forward = lambda images: torch.cat([forward(part) for part in images.split(6)])
+    by_hand(expected, data)
+    for name, value in weights(expected).items():
+        torch.testing.assert_close(weights(gan)[name], value)
+
+
 @pytest.mark.parametrize("loss", [Minimax(), Relativistic()])
 @pytest.mark.parametrize("penalty", [None, R1(gamma=1.0)])
 def test_both_networks_are_updated_at_once(loss: Any, penalty: R1 | None) -> None:
@@ -198,6 +218,37 @@ def test_labels_reach_both_networks(
     assert gan.discriminator.labels == discriminator
     after = [weights(network.embedding) for network in (gan.generator, gan.discriminator)]
     assert not any(map(same, before, after))
+
+
+def test_the_fixed_grid_has_a_row_per_class() -> None:
+    gan, without = tiny_gan(num_classes=3, num_fixed_latents=7), tiny_gan(num_fixed_latents=7)
+    assert gan.fixed_labels is not None
+    assert gan.fixed_labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert torch.equal(gan.fixed_latents, gan.fixed_latents[:3].repeat(3, 1))
+    assert tiny_gan(num_classes=1000, num_fixed_latents=7).fixed_labels.tolist() == [*range(7)]
+    assert without.fixed_labels is None
+    assert "fixed_labels" not in without.state_dict()
+    assert without.fixed_latents.shape == (7, 3)
+
+
+def test_the_discriminators_weights_are_constrained_after_each_of_its_updates() -> None:
+    class Bound:
+        calls = 0
+
+        def __call__(self, *_: Any) -> Tensor:
+            return torch.zeros(())
+
+        def constrain(self, network: nn.Module) -> None:
+            self.calls += 1
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    parameter.clamp_(-0.01, 0.01)
+
+    gan = tiny_gan(penalty=Bound(), k=3)
+    fit(gan, steps=2)
+    assert gan.penalty.calls == 6
+    assert max(p.abs().max() for p in gan.discriminator.parameters()) <= 0.01
+    assert max(p.abs().max() for p in gan.generator.parameters()) > 0.01
 
 
 def test_labels_choose_what_is_generated_and_measured() -> None:

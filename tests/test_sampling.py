@@ -59,6 +59,39 @@ def test_labels_reach_the_generator() -> None:
     assert torch.equal(generate(gan, torch.randn(2, 3), labels)[:, 0, 0, 0], labels)
 
 
+def label_as_image(*_: Any) -> nn.Module:
+    """Build a generator whose images are one pixel, the label."""
+
+    class Labeled(nn.Module):
+        def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+            return labels.view(-1, 1, 1, 1).to(z) + 0 * z[:, :1].view(-1, 1, 1, 1)
+
+    return Labeled()
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (None, [0, 1, 2, 3, 0, 1, 2]),
+        ([2], [2] * 7),
+        ([1, 3], [1, 3, 1, 3, 1, 3, 1]),
+        (torch.tensor([3, 0]), [3, 0] * 4),
+    ],
+)
+def test_labels_are_repeated(labels: Any, expected: list[int]) -> None:
+    gan = tiny_gan(ema=label_as_image, num_classes=4)
+    images = torch.cat(list(sample(gan, 7, seed=0, labels=labels, batch_size=3)))
+    assert images.flatten().tolist() == expected[:7]
+    lines = interpolate(gan, 2, steps=3, seed=0, labels=labels)
+    assert lines.flatten().tolist() == [label for label in expected[:2] for _ in range(3)]
+
+
+@pytest.mark.parametrize(("num_classes", "labels"), [(4, [4]), (4, [-1, 2]), (4, []), (0, [0])])
+def test_labels_that_the_model_does_not_have(num_classes: int, labels: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"labels=\[.*\]: must be (0 to 3|absent, as the model has no classes)"):
+        next(sample(tiny_gan(num_classes=num_classes), 2, seed=0, labels=labels))
+
+
 def test_images_are_generated_by_a_subclasss_own_forward() -> None:
     class Negative(GAN):
         def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:

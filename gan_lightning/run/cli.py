@@ -35,7 +35,7 @@ from gan_lightning.run.config import (
     typed_overrides,
 )
 from gan_lightning.run.schema import validate
-from gan_lightning.run.suggest import choices_of, known_keys, unknown_key
+from gan_lightning.run.suggest import choices_of, known_keys, unknown_choice, unknown_key
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -140,7 +140,7 @@ def message_for(error: Exception) -> str:
     cause = None if isinstance(error, InputError) else error.__cause__
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={as_typed(choice)}: no such choice; allowed: {', '.join(error.options)}"
+        return unknown_choice(group, choice, error.options)
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         key = str(cause.full_key)
         typed = argument_of(key)
@@ -158,7 +158,7 @@ def message_for(error: Exception) -> str:
     if not isinstance(error, HydraException | OmegaConfBaseException | InputError):  # raised without the group's name
         for group, _, choice in (argument.partition("=") for argument in sys.argv[1:]):
             if (choices := choices_of(group)) and choice not in choices:
-                return f"{group}={as_typed(choice)}: no such choice; allowed: {', '.join(choices)}"
+                return unknown_choice(group, choice, choices)
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {first_line(error)}"
     return f"{first_line(error)}: {first_line(cause)}" if isinstance(cause, OmegaConfBaseException) else str(error)

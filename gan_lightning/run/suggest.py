@@ -1,10 +1,12 @@
-"""Messages for keys that do not exist, with the ones that may be meant."""
+"""Messages for keys and choices that do not exist, with the ones that may be meant."""
 
 import difflib
 import re
+from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning.errors import as_typed
 from gan_lightning.run.config import CONF, flatten
 
 RENAMED = {  # former keys, and words of other projects
@@ -22,10 +24,49 @@ RENAMED = {  # former keys, and words of other projects
     "z_dim": "model.latent_dim",
 }
 
+OTHER_NAMES = {  # what to type, and how papers and other projects call it, in small letters and digits
+    "loss=non_saturating or loss=minimax": "gan vanilla standard original",
+    "loss=minimax": "mm mmgan saturating",
+    "loss=non_saturating": "ns nsgan bce bcewithlogits crossentropy logistic",
+    "loss=least_squares": "ls lsgan mse l2",
+    "loss=hinge": "hingeloss hingegan geometricgan",
+    "loss=wasserstein": "w wgan wassersteingan emd",
+    "loss=wasserstein penalty=wgan_gp": "wgangp",
+    "loss=relativistic": "rgan rpgan rsgan",
+    "loss=relativistic penalty=r1_r2": "r3gan",
+    "loss=relativistic_average": "ra ragan rasgan",
+    "loss=non_saturating penalty=dragan": "dragan",
+    "penalty=wgan_gp": "gp wgan 1gp gradientpenalty",
+    "penalty=zero_centered": "0gp gp0 zerogp zcgp",
+    "penalty=r1_r2": "r3gan",
+    "penalty=weight_clipping": "clip clipping weightclip wc",
+    "model=mlp": "fc dense linear fullyconnected article",
+    "model=goodfellow2014": "maxout goodfellow paper",
+    "model=dcgan": "gan vanilla conv cnn convnet",
+    "model=resnet": "biggan sngan r3gan resgan",
+    "data=fashion_mnist": "fashion fmnist clothes",
+    "data=kmnist": "kuzushiji",
+    "data=mnist": "digits",
+    "data=folder": "images imagefolder own custom",
+    "data=gaussian": "normal 1d",
+}
+
 
 def choices_of(group: str) -> list[str]:
     """Return the choices of a config group."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def unknown_choice(group: str, choice: str, choices: Sequence[str]) -> str:
+    """Return the message for a choice that a group does not have, with the one that is meant or all that it has."""
+
+    def letters(name: str) -> str:
+        return re.sub("[^a-z0-9]", "", name.lower())
+
+    message, name = f"{group}={as_typed(choice)}: no such choice", letters(choice)
+    same = [f"{group}={known}" for known in choices if letters(known) == name]
+    meant = [typed for typed, names in OTHER_NAMES.items() if typed.startswith(f"{group}=") and name in names.split()]
+    return f"{message}; use {(same + meant)[0]}" if same + meant else f"{message}; allowed: {', '.join(choices)}"
 
 
 def known_keys(config: DictConfig) -> list[str]:

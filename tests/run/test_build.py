@@ -66,6 +66,30 @@ class ImagesOnly(Metric):
         return torch.zeros(())
 
 
+class MinibatchMean(nn.Module):
+    """A user's discriminator that compares each image with its batch, without batch normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(784, 1)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = images.flatten(1)
+        return self.linear(x - x.mean(0) if self.training else x).square()
+
+
+class Unbounded(NonSaturating):
+    """A loss that needs a bound on D's slope."""
+
+    needs_lipschitz = True
+
+
+class NeedsIndependentImages(R1):
+    """A penalty on the gradient of each image's own logit."""
+
+    needs_independent_images = True
+
+
 class HalfALoss:
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return real_logits.mean() - fake_logits.mean()
@@ -101,6 +125,26 @@ def test_gan_and_data() -> None:
     assert data.dataset.func is MNIST  # by which reference results are found
 
 
+def with_minibatch_mean(*typed: str) -> DictConfig:
+    composed = filled_in(*typed)
+    composed.model.discriminator = {"_target_": f"{HERE}.MinibatchMean"}
+    return composed
+
+
+def test_a_discriminator_that_compares_images_is_recognized() -> None:
+    assert build.gan(with_minibatch_mean("penalty=none")).mixes_images
+    assert not build.gan(filled_in()).mixes_images
+    with pytest.raises(InputError, match=r"^penalty=NeedsIndependentImages: the gradient is of each image by itself"):
+        build.gan(with_minibatch_mean(f"penalty._target_={HERE}.NeedsIndependentImages"))
+
+
+def test_an_unbounded_loss_needs_a_bound() -> None:
+    unbounded = f"loss._target_={HERE}.Unbounded"
+    with pytest.raises(InputError, match=r"^loss=Unbounded: .*add penalty=wgan_gp"):
+        build.gan(filled_in(unbounded, "penalty=none"))
+    build.gan(filled_in(unbounded, "penalty=r1"))
+
+
 def test_an_algorithm_may_have_arguments_of_its_own() -> None:
     composed = filled_in(f"algorithm._target_={HERE}.Clipped", "+algorithm.clip=0.5")
     gan = build.gan(composed)
@@ -113,6 +157,9 @@ def test_an_algorithm_may_have_arguments_of_its_own() -> None:
     [
         # unknown, missing or of the wrong type: our own parts, torch's and a user's
         (["+loss.x=1"], "loss.x=1: no such key"),
+        (["loss.label_smoothing=1"], "loss.label_smoothing=1.0: must be at least 0 and below 1"),
+        (["loss=hinge", "+loss.label_smoothing=0.1"], "loss.label_smoothing=0.1: no such key"),
+        (["loss.label_smoothing=x"], "loss.label_smoothing=x: must be a number"),
         (["+penalty.gama=1"], r"penalty.gama=1: .* did you mean penalty.gamma\?"),
         (["+model.discriminator.dropout=5"], "model.discriminator.dropout=5: .*has image_shape, widths"),
         (
@@ -122,8 +169,8 @@ def test_an_algorithm_may_have_arguments_of_its_own() -> None:
         (["+algorithm.clip=1"], "algorithm.clip=1: no such key"),
         (["+algorithm.k=1"], "algorithm.k=1: .*"),
         (["~penalty.gamma"], "penalty: .*missing.*'gamma'"),
-        ([f"loss._target_={HERE}.make_loss"], "loss: .*missing.*'scale'"),
-        ([f"loss._target_={HERE}.make_loss", "+loss.scale=x"], "loss.scale=x: must be a number"),
+        (["loss=minimax", f"loss._target_={HERE}.make_loss"], "loss: .*missing.*'scale'"),
+        (["loss=minimax", f"loss._target_={HERE}.make_loss", "+loss.scale=x"], "loss.scale=x: must be a number"),
         (["model.latent_dim=1.5"], "model.generator.latent_dim=1.5: must be a whole number"),
         (["model.latent_dim=true"], "model.generator.latent_dim=true: must be a whole number"),
         (["model.generator.widths=16"], "model.generator.widths=16: must be a list"),
@@ -160,12 +207,15 @@ def test_an_algorithm_may_have_arguments_of_its_own() -> None:
         # objects of the wrong kind
         (["loss._target_=nonsense.X"], "loss._target_=nonsense.X: .*No module named 'nonsense'"),
         (["loss._target_=gan_lightning.losses.X"], "loss._target_=gan_lightning.losses.X: .*'X'"),
-        (["loss._target_=builtins.dict"], "loss._target_=builtins.dict: must have methods"),
-        ([f"loss._target_={HERE}.VectorLoss"], "loss.discriminator: must return a scalar"),
-        ([f"loss._target_={HERE}.LossOfOne"], "loss.discriminator: fails on logits .*takes 2 positional arguments"),
+        (["loss=minimax", "loss._target_=builtins.dict"], "loss._target_=builtins.dict: must have methods"),
+        (["loss=minimax", f"loss._target_={HERE}.VectorLoss"], "loss.discriminator: must return a scalar"),
+        (
+            ["loss=minimax", f"loss._target_={HERE}.LossOfOne"],
+            "loss.discriminator: fails on logits .*takes 2 positional arguments",
+        ),
         ([f"+metrics.own._target_={HERE}.ImagesOnly"], "metrics.own._target_=.*: .*update.images, real="),
         (["latent_scale=inf"], "latent_scale=inf: must be at least 0 and finite"),
-        ([f"loss._target_={HERE}.HalfALoss"], "loss._target_=.*HalfALoss: must have methods"),
+        (["loss=minimax", f"loss._target_={HERE}.HalfALoss"], "loss._target_=.*HalfALoss: must have methods"),
         (["model.generator._target_=builtins.dict"], "model.generator._target_=builtins.dict: .*nn.Module"),
         (["optimizer.generator=null"], "optimizer.generator=null: must have a class"),
         (["+callbacks.odd._target_=builtins.dict"], "callbacks.odd._target_=builtins.dict: .* Lightning callback"),

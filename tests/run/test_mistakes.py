@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_lightning.errors import InputError
-from gan_lightning.run import config, schema
+from gan_lightning.run import config, schema, suggest
 from tests.helpers import ROOT, SMALL, call, command
 
 
@@ -186,7 +186,15 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
         ("model=unheard", "model=unheard: no such choice; allowed: goodfellow2014, mlp, mlp_1d"),
         ("optimizer/scheduler=x", "optimizer/scheduler=x: .*allowed: constant, cosine, exponential, linear"),
         ("optimizer.scheduler=cosine", "optimizer.scheduler=cosine: .*type optimizer/scheduler=cosine"),
-        ("loss=null", "loss=null: no such choice; allowed: minimax, non_saturating, relativistic"),
+        (
+            "loss=null",
+            "loss=null: no such choice; allowed: hinge, least_squares, minimax, non_saturating, relativistic",
+        ),
+        ("loss=lsgan", "loss=lsgan: no such choice; use loss=least_squares"),
+        ("loss=wgan-gp", "loss=wgan-gp: no such choice; use loss=wasserstein penalty=wgan_gp"),
+        ("loss=Least-Squares", "loss=Least-Squares: no such choice; use loss=least_squares"),
+        ("penalty=r1r2", "penalty=r1r2: no such choice; use penalty=r1_r2"),
+        ("data=fashion", "data=fashion: no such choice; use data=fashion_mnist"),
         ("callbacks=1", "callbacks=1: no such choice; allowed: default"),
         ("metrics=inception", r"metrics\.inception_fid\.features\.weights=\?\?\?: a value is required"),
         # values
@@ -195,7 +203,7 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
         ("data.root='a\nb'", r"data\.root='a\\nb': must not have line breaks or other control characters"),
         ("data.root=${nonsense}", "data.root: Interpolation key 'nonsense' not found"),
         ("data.dataset=[]", r"Error merging override data\.dataset=\[\]: Cannot merge DictConfig with ListConfig"),
-        ("loss=[true]", r"loss=\[true\]: no such choice; allowed: minimax, non_saturating, relativistic"),
+        ("loss=[true]", r"loss=\[true\]: no such choice; allowed: hinge, least_squares, minimax, non_saturating"),
         # syntax
         ("trainer.devices=[1", r"trainer\.devices=\[1: not an override; write key=value or group=choice"),
         ("optimizer.lr", "optimizer.lr: not an override; write key=value or group=choice"),
@@ -205,6 +213,56 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
 def test_a_mistake_is_reported_in_one_line_and_writes_no_files(argument: str, line: str, tmp_path: Path) -> None:
     done = command("train", argument, cwd=tmp_path)
     assert_refused(done, line, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        *((f"loss={name}", "loss=least_squares") for name in ("lsgan", "mse", "least-squares", "L2")),
+        *((f"loss={name}", "loss=wasserstein") for name in ("wgan", "WGAN", "emd")),
+        *((f"loss={name}", "loss=wasserstein penalty=wgan_gp") for name in ("wgan_gp", "wgan-gp", "wgangp")),
+        *((f"loss={name}", "loss=non_saturating") for name in ("bce", "BCE", "ns", "nsgan", "non-saturating")),
+        *((f"loss={name}", "loss=non_saturating or loss=minimax") for name in ("gan", "vanilla", "standard")),
+        *((f"loss={name}", "loss=relativistic") for name in ("rpgan", "rsgan", "RpGAN")),
+        *((f"loss={name}", "loss=relativistic_average") for name in ("ragan", "RaGAN", "rasgan")),
+        ("loss=r3gan", "loss=relativistic penalty=r1_r2"),
+        ("loss=dragan", "loss=non_saturating penalty=dragan"),
+        *((f"penalty={name}", "penalty=wgan_gp") for name in ("gp", "gradient_penalty", "wgan-gp", "WGANGP")),
+        *((f"penalty={name}", "penalty=zero_centered") for name in ("0gp", "0-gp", "zero-centered", "gp0")),
+        *((f"penalty={name}", "penalty=weight_clipping") for name in ("clip", "weight_clip")),
+        ("penalty=R1R2", "penalty=r1_r2"),
+        ("penalty=None", "penalty=none"),
+        *((f"data={name}", "data=fashion_mnist") for name in ("fashion", "FashionMNIST", "fashion-mnist")),
+        ("data=imagefolder", "data=folder"),
+        *((f"model={name}", "model=mlp") for name in ("fc", "dense")),
+        ("model=maxout", "model=goodfellow2014"),
+    ],
+)
+def test_familiar_names_of_choices(typed: str, meant: str) -> None:
+    group, _, choice = typed.partition("=")
+    line = suggest.unknown_choice(group, choice, suggest.choices_of(group))
+    assert line == f"{typed}: no such choice; use {meant}"
+
+
+@pytest.mark.parametrize("typed", suggest.OTHER_NAMES)
+def test_familiar_names_lead_to_choices(typed: str) -> None:
+    for group, choice in re.findall(r"(\w+)=(\w+)", typed):
+        assert choice in suggest.choices_of(group)
+    group = typed.partition("=")[0]
+    listed = [names.split() for key, names in suggest.OTHER_NAMES.items() if key.startswith(f"{group}=")]
+    for name in suggest.OTHER_NAMES[typed].split():
+        assert re.fullmatch("[a-z0-9]+", name)
+        assert name not in suggest.choices_of(group)
+        assert sum(name in names for names in listed) == 1
+
+
+@pytest.mark.parametrize(
+    "typed", ["loss=é", "loss=''", "loss=hedge", "loss=-", "penalty=lsgan", "model=lsgan", "optimizer/scheduler=gan"]
+)
+def test_other_names_are_answered_with_all_choices(typed: str) -> None:
+    group, _, choice = typed.partition("=")
+    choices = suggest.choices_of(group)
+    assert suggest.unknown_choice(group, choice, choices) == f"{typed}: no such choice; allowed: {', '.join(choices)}"
 
 
 PROGRAM = """
@@ -227,7 +285,11 @@ def test_a_mistake_is_reported_without_torch(argument: str, tmp_path: Path) -> N
 def test_help_lists_the_groups_without_torch(tmp_path: Path) -> None:
     done = call("-c", PROGRAM, "--help", cwd=tmp_path)
     assert done.returncode == 0
-    for words in ("loss: minimax, non_saturating, relativistic", "ema: none, standard", "optimizer.lr=5e-4,1e-3"):
+    for words in (
+        "loss: hinge, least_squares, minimax, non_saturating, relativistic",
+        "ema: none, standard",
+        "optimizer.lr=5e-4,1e-3",
+    ):
         assert words in done.stdout
 
 

@@ -408,7 +408,9 @@ class Faulty:
     ],
 )
 def test_an_error_of_a_users_part_is_one_line(tmp_path: Path, part: str, line: str) -> None:
-    done = command("train", *SMALL, part.format(f"{__name__}.Faulty"), "hydra.run.dir=run", cwd=tmp_path)
+    done = command(
+        "train", *SMALL, "loss=minimax", part.format(f"{__name__}.Faulty"), "hydra.run.dir=run", cwd=tmp_path
+    )
     assert done.returncode == 1
     assert re.fullmatch(rf"{line}; traceback: run/train\.log\n", done.stderr), done.stderr
     assert "Traceback" not in done.stdout
