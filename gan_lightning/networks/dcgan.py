@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gan_lightning.networks import check_sizes
 from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
 from gan_lightning.networks.mlp import check_slope
-from gan_lightning.networks.pyramid import channels, resolutions
+from gan_lightning.networks.pyramid import channels, check_hidden, resolutions
 from gan_lightning.networks.spectral_norm import normalize_layers
 
 
@@ -77,6 +77,7 @@ class Discriminator(nn.Module):
         max_width: Channels at any resolution, at most.
         negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
         weight_init: "dcgan" (published) or "default" (torch's); see :func:`initialize`.
+        hidden: Width of a fully connected layer with LeakyReLU before the last one; 0: none, as published.
         batch_norm: Whether there is BatchNorm.
         spectral_norm: Whether the weights are divided by their largest singular values.
         num_classes: Number of classes of a conditional network; 0: unconditional.
@@ -93,6 +94,7 @@ class Discriminator(nn.Module):
         max_width: int,
         negative_slope: float,
         weight_init: str,
+        hidden: int = 0,
         batch_norm: bool = False,
         spectral_norm: bool = False,
         num_classes: int = 0,
@@ -100,6 +102,7 @@ class Discriminator(nn.Module):
         super().__init__()
         check_sizes(width=width, max_width=max_width)
         check_slope(negative_slope)
+        check_hidden(hidden)
         check_num_classes(num_classes)
         sizes = resolutions(image_shape)
         widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
@@ -110,7 +113,11 @@ class Discriminator(nn.Module):
                 layers.append(nn.BatchNorm2d(c_out))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
         features = widths[-1] * sizes[-1][0] * sizes[-1][1]
-        layers += [nn.Flatten(), nn.Linear(features, 1)]
+        layers.append(nn.Flatten())
+        if hidden:
+            layers += [nn.Linear(features, hidden), nn.LeakyReLU(negative_slope, inplace=True)]
+            features = hidden
+        layers.append(nn.Linear(features, 1))
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.projection = Projection(features, num_classes) if num_classes else None
         initialize(self, weight_init)

@@ -1,4 +1,4 @@
-"""Resolutions and channels of convolutional networks."""
+"""What convolutional networks share: their resolutions and channels."""
 
 from collections.abc import Sequence
 
@@ -35,3 +35,9 @@ def resolutions(image_shape: Sequence[int]) -> list[tuple[int, int]]:
 def channels(width: int, max_width: int, levels: int) -> list[int]:
     """Return the channels at each of the resolutions below the image's: doubled at each halving, up to a maximum."""
     return [min(width << i, max_width) for i in range(levels)]
+
+
+def check_hidden(hidden: int) -> None:
+    """Raise ValueError unless the width of a layer that may be absent is at least 0 and below 2**31."""
+    if not 0 <= hidden < 2**31:
+        raise ValueError(f"hidden={hidden}: must be at least 0 (no such layer) and below 2**31")

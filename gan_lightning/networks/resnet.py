@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from gan_lightning.networks import check_sizes
 from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
 from gan_lightning.networks.mlp import check_slope
-from gan_lightning.networks.pyramid import channels, resolutions
+from gan_lightning.networks.pyramid import channels, check_hidden, resolutions
 from gan_lightning.networks.spectral_norm import normalize_layers
 
 
@@ -147,6 +147,7 @@ class Discriminator(nn.Module):
         max_width: Channels at any resolution, at most.
         blocks: Residual blocks at each resolution but the image's, 1 to 100.
         negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
+        hidden: Width of a fully connected layer with LeakyReLU before the last one; 0: none, as published.
         spectral_norm: Whether the weights are divided by their largest singular values. As weights of 0 have none, no
             block is the identity at first.
         num_classes: Number of classes of a conditional network; 0: unconditional.
@@ -163,6 +164,7 @@ class Discriminator(nn.Module):
         max_width: int,
         blocks: int,
         negative_slope: float,
+        hidden: int = 0,
         spectral_norm: bool = False,
         num_classes: int = 0,
     ) -> None:
@@ -170,6 +172,7 @@ class Discriminator(nn.Module):
         check_sizes(width=width, max_width=max_width)
         check_blocks(blocks)
         check_slope(negative_slope)
+        check_hidden(hidden)
         check_num_classes(num_classes)
         _, *sizes = resolutions(image_shape)
         widths = channels(width, max_width, len(sizes))
@@ -191,7 +194,11 @@ class Discriminator(nn.Module):
                     )
                 )
         features = widths[-1] * sizes[-1][0] * sizes[-1][1]
-        layers += [nn.Flatten(), nn.Linear(features, 1)]
+        layers.append(nn.Flatten())
+        if hidden:
+            layers += [nn.Linear(features, hidden), nn.LeakyReLU(negative_slope, inplace=True)]
+            features = hidden
+        layers.append(nn.Linear(features, 1))
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.projection = Projection(features, num_classes) if num_classes else None
         if spectral_norm:
