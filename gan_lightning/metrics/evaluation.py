@@ -215,7 +215,9 @@ def choose_monitor(
     """
     adversarial = {"loss_discriminator": False, "loss_generator": False, "accuracy": True}
     measured = {**measured, **{f"validation/{name}": higher for name, higher in adversarial.items()}}
-    monitor = monitor or next(name for name in ("fid", "parzen_ll", "coverage", "validation/loss_generator") if name in measured)
+    monitor = monitor or next(
+        name for name in ("fid", "parzen_ll", "coverage", "validation/loss_generator") if name in measured
+    )
     if complete and monitor not in measured and not monitor.startswith("validation/"):
         last = {name.rpartition("/")[2]: name for name in measured}
         close = difflib.get_close_matches(monitor.rpartition("/")[2], last, n=1)
