@@ -44,7 +44,10 @@ def main(config: DictConfig) -> None:
         key = "labels" if config.label is None else "label"
         raise InputError(f"{key}={as_typed(config[key])}: must be {allowed}")
     images = sampling.sample(gan, config.num_images, seed=config.seed, labels=asked)
-    batches = (to_pixels(batch).cpu() for batch in images)
+    is_of_points = list(checkpoint.config["model"].get("image_shape") or ()) == [2, 1, 1]
+    if is_of_points:
+        check_for_points(config.show, out)
+    batches = (batch.cpu() if is_of_points else to_pixels(batch).cpu() for batch in images)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     if config.show == "nearest":
         train = checkpoint.data(root=config.data.root).train
@@ -52,9 +55,20 @@ def main(config: DictConfig) -> None:
     elif config.show == "interpolation":
         lines = to_pixels(sampling.interpolate(gan, config.num_images, seed=config.seed, labels=asked))
         visualize.save(visualize.grid(lines, sampling.INTERPOLATION_STEPS), out)
+    elif is_of_points and out.suffix == ".png":
+        heat, label = sampling.discriminator_map(gan)
+        visualize.save(visualize.scatter(torch.cat(list(batches)), heat=heat, heat_label=label), out)
     else:
         visualize.write_images(batches, out, columns=len(asked or ()) or gan.num_classes)
     print(out)
+
+
+def check_for_points(show: str, out: Path) -> None:
+    """Raise InputError for what samples that are points of the plane cannot be."""
+    if show != "samples":
+        raise InputError(f"show={show}: shows images, and the model generates points; use show=samples")
+    if out.suffix == "":
+        raise InputError(f"out={out}: must end in .png (a plot) or .npz (an array), as the model generates points")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Sampling from a trained GAN."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -55,10 +56,17 @@ def generate(gan: GAN, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z: Noise (N, latent_dim).
         labels: Classes (N,) of a conditional GAN's images.
     """
+    with evaluation_mode(gan):
+        return gan(z.to(gan.fixed_latents), None if labels is None else labels.to(gan.device)).float()
+
+
+@contextmanager
+def evaluation_mode(gan: GAN) -> Iterator[None]:
+    """Put all modules into evaluation mode within the context."""
     modes = {module: module.training for module in gan.modules()}
     gan.eval()
     try:
-        return gan(z.to(gan.fixed_latents), None if labels is None else labels.to(gan.device)).float()
+        yield
     finally:
         for module, training in modes.items():
             module.training = training
@@ -81,3 +89,21 @@ def interpolate(
     ends = gan.prior(2 * num_lines, generator=torch.Generator().manual_seed(seed)).view(num_lines, 2, 1, -1)
     share = torch.linspace(0, 1, steps).view(1, steps, 1)
     return generate(gan, torch.lerp(ends[:, 0], ends[:, 1], share).flatten(0, 1), image_labels)
+
+
+@torch.inference_mode()
+def discriminator_map(gan: GAN, size: int = 100) -> tuple[Tensor, str]:
+    """Return D's values (size, size) on a grid over the square [-1, 1], by y and x, and what they are.
+
+    They are "D(x)" if the loss makes the sigmoid of a logit a probability, else "logit of x"; of a conditional GAN, the
+    largest over its classes.
+    """
+    axis = (torch.arange(size, device=gan.device) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    points = torch.stack([x, y], -1).view(-1, 2, 1, 1).to(gan.fixed_latents)
+    with evaluation_mode(gan):
+        classes = torch.arange(gan.num_classes or 1, device=gan.device)
+        logits = torch.stack([gan.discriminator(points, label.expand(len(points))) for label in classes]).amax(0)
+    is_probability = getattr(gan.loss, "gives_probabilities", False)
+    values = logits.float().sigmoid() if is_probability else logits.float()
+    return values.view(size, size), "D(x)" if is_probability else "logit of x"

@@ -1,6 +1,7 @@
 """Pictures from tensors."""
 
 from collections.abc import Iterable
+from io import BytesIO
 from math import ceil, sqrt
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import make_grid
 
 from gan_lightning.metrics.neighbors import squared_distances
@@ -41,6 +42,41 @@ def nearest_pairs(pixels: Tensor, train: Iterable[Tensor], pairs: int = 4) -> Te
     return make_grid(torch.cat([pixels, nearest], 3), nrow=pairs, padding=2, pad_value=255)
 
 
+def are_points(images: Tensor) -> bool:
+    """Return whether images (N, C, H, W) are points of the plane: two channels of one pixel each."""
+    return images.shape[1:] == (2, 1, 1)
+
+
+def scatter(points: Tensor, *, heat: Tensor, heat_label: str, real: Tensor | None = None, title: str = "") -> Tensor:
+    """Return a picture (3, H', W'), uint8, of generated and real points over a heat map of the discriminator.
+
+    Args:
+        points: Generated points (N, 2, 1, 1) in [-1, 1].
+        heat: D's values (R, R) on the square [-1, 1], by y and x; see :func:`gan_lightning.sampling.discriminator_map`.
+        heat_label: What they are: "D(x)" is drawn from 0 to 1, all else symmetrically around 0.
+        real: Real points (M, 2, 1, 1), drawn below the generated ones.
+        title: Printed above.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.6, 5.6), layout="constrained")
+    axes = figure.subplots()
+    low, high = (0.0, 1.0) if heat_label == "D(x)" else (-(bound := max(float(heat.abs().max()), 1e-6)), bound)
+    image = axes.imshow(
+        heat.cpu().float(), extent=(-1, 1, -1, 1), origin="lower", cmap="coolwarm", vmin=low, vmax=high, alpha=0.6
+    )
+    figure.colorbar(image, label=heat_label, shrink=0.9)
+    for kind, shown, color in (("real", real, "black"), ("generated", points, "limegreen")):
+        if shown is not None:
+            x, y = shown.flatten(1).cpu().float().unbind(1)
+            axes.scatter(x, y, s=4, color=color, linewidths=0, alpha=0.6, label=f"{kind} ({len(shown):,})")
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", xlabel="$x_1$", ylabel="$x_2$", title=title)
+    figure.legend(loc="outside lower center", ncols=2, markerscale=3, frameon=False)
+    figure.savefig(file := BytesIO(), dpi=100)
+    with Image.open(file) as picture:
+        return pil_to_tensor(picture.convert("RGB"))
+
+
 def save(pixels: Tensor, path: Path | str, scale: int = 1) -> None:
     """Write a picture (C, H, W), uint8, with every pixel ``scale`` pixels wide."""
     picture = to_pil_image(pixels.cpu())
@@ -50,13 +86,14 @@ def save(pixels: Tensor, path: Path | str, scale: int = 1) -> None:
 def write_images(batches: Iterable[Tensor], out: Path, *, columns: int = 0) -> None:
     """Write batches of images (N, C, H, W), uint8, as a grid (.png), an array ``arr_0`` (.npz) or a folder.
 
-    The array is (N, H, W, C); a folder gets a PNG file per image. A grid has that many columns if that is 2 to 32, and
-    is nearly a square otherwise.
+    The array is (N, H, W, C), or (N, 2) of points of the plane, which are floats; a folder gets a PNG file per image. A
+    grid has that many columns if that is 2 to 32, and is nearly a square otherwise.
     """
     if out.suffix == ".png":
         save(grid(torch.cat(list(batches)), columns if 2 <= columns <= 32 else None), out)
     elif out.suffix == ".npz":
-        np.savez_compressed(out, torch.cat(list(batches)).permute(0, 2, 3, 1).numpy())
+        images = torch.cat(list(batches))
+        np.savez_compressed(out, (images.flatten(1) if are_points(images) else images.permute(0, 2, 3, 1)).numpy())
     else:
         out.mkdir(exist_ok=True)
         for i, image in enumerate(image for batch in batches for image in batch):

@@ -11,7 +11,7 @@ from gan_lightning.ema import EMA
 from gan_lightning.losses import NonSaturating
 from gan_lightning.networks import dcgan, maxout, mlp, resnet
 from gan_lightning.penalties import DRAGAN, R1, R1R2, R2, WGANGP, WeightClipping, ZeroCentered
-from gan_lightning.priors import Normal, Uniform
+from gan_lightning.priors import Normal, Signs, Uniform
 from gan_lightning.schedules import cosine_decay, exponential_decay, linear_decay
 from gan_lightning.simultaneous import SimultaneousGAN
 from tests.helpers import tiny_gan
@@ -21,6 +21,7 @@ CONVOLUTIONS: dict[str, Any] = {"image_shape": [1, 8, 8], "width": 2, "max_width
 PARTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {  # with arguments that are allowed
     "prior": (Normal, {"dim": 2}),
     "uniform prior": (Uniform, {"dim": 2}),
+    "prior of signs": (Signs, {"dim": 2, "signs": 1}),
     "penalty": (R1, {"gamma": 1.0}),
     "penalty on generated images": (R2, {"gamma": 1.0}),
     "penalty on both": (R1R2, {"gamma": 1.0}),
@@ -62,6 +63,8 @@ def optimizer() -> torch.optim.Optimizer:
         ("prior", "dim", 0, "at least 1"),
         ("prior", "dim", 2**31, "below 2"),
         ("uniform prior", "dim", 0, "at least 1"),
+        ("prior of signs", "signs", 3, "from 0 to dim=2"),
+        ("prior of signs", "signs", -1, "from 0 to dim=2"),
         ("penalty", "gamma", -1, "at least 0"),
         ("penalty", "gamma", float("nan"), "at least 0"),
         ("penalty", "gamma", float("inf"), "finite"),

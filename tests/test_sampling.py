@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gan_lightning.gan import GAN
-from gan_lightning.sampling import generate, interpolate, sample
+from gan_lightning.losses import NonSaturating, Relativistic
+from gan_lightning.sampling import discriminator_map, generate, interpolate, sample
 from tests.helpers import Unconditional, tiny_gan
 
 
@@ -122,3 +123,28 @@ def test_batch_norm_uses_running_statistics() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_images_are_float32_in_every_precision(dtype: torch.dtype) -> None:
     assert next(sample(tiny_gan().to(dtype), 2, seed=0)).dtype == torch.float32
+
+
+class Slope(nn.Module):
+    """A discriminator of points with the logit x_1 + 10 x_2 + 100 times the class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 10.0]))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        assert not self.training
+        return x.flatten(1) @ self.weight.unsqueeze(1) + 100 * (0 if labels is None else labels.unsqueeze(1))
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("loss", [NonSaturating(), Relativistic()])
+def test_the_map_of_the_discriminator(num_classes: int, loss: Any) -> None:
+    gan = tiny_gan(discriminator=Slope(), loss=loss, num_classes=num_classes).train()
+    values, label = discriminator_map(gan, 4)
+    centers = [-0.75, -0.25, 0.25, 0.75]
+    logits = torch.tensor([[x + 10 * y + 100 * max(num_classes - 1, 0) for x in centers] for y in centers])
+    is_probability = isinstance(loss, NonSaturating)
+    torch.testing.assert_close(values, logits.sigmoid() if is_probability else logits)
+    assert label == ("D(x)" if is_probability else "logit of x")
+    assert gan.discriminator.training

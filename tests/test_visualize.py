@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
@@ -29,3 +30,30 @@ def test_saved_picture_is_the_pixels(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (6, 6)
         assert [picture.getpixel(xy) for xy in ((0, 0), (5, 2), (1, 4), (4, 4))] == [0, 255, 128, 7]
+
+
+def test_a_scatter_plot_has_the_points_over_the_heat_map() -> None:
+    heat = torch.zeros(50, 50)
+    heat[25:] = 1  # where x_2 > 0
+    alone = torch.tensor([[0.5, 0.5]]).view(1, 2, 1, 1)
+    none, one = (visualize.scatter(points, heat=heat, heat_label="D(x)") for points in (alone[:0], alone))
+    assert (one.shape, one.dtype) == ((3, 560, 660), torch.uint8)
+    changed = (none[:, :500] != one[:, :500]).any(0).nonzero()  # without the legend
+    assert 0 < len(changed) < 50
+    y, x = changed.float().mean(0).tolist()
+    inside = (none[0].int() - none[2].int())[:500, :500]  # red above, blue below, in the axes
+    assert inside[int(y), int(x) - 60] > 50
+    rows = (inside.abs() > 50)[:, int(x) - 60].nonzero()
+    top, bottom = int(rows.min()), int(rows.max())
+    assert inside[bottom, int(x) - 60] < -50
+    assert (y - top) / (bottom - top) == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_scatter_plot_of_logits_is_symmetric_around_0_and_has_real_points() -> None:
+    points, heat = torch.zeros(9, 2, 1, 1), torch.full((5, 5), -3.0)
+    plots = [
+        visualize.scatter(points, heat=heat, heat_label="logit of x", real=real)
+        for real in (None, torch.full((9, 2, 1, 1), 0.5))
+    ]
+    assert not torch.equal(*plots)
+    assert plots[0][2, 200, 100] > plots[0][0, 200, 100]  # blue: below 0

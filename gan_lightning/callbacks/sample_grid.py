@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
@@ -12,9 +13,13 @@ from gan_lightning.callbacks.pictures import log_picture
 from gan_lightning.data.images import to_pixels
 from gan_lightning.gan import GAN
 
+NUM_POINTS = 2000
+
 
 class SampleGrid(Callback):
     """Log the images of the fixed latents as ``samples``, and write the last ones to ``samples.png``.
+
+    Points of the plane are drawn as a scatter plot: ``NUM_POINTS`` generated ones, as many of the training set, and D.
 
     Args:
         every_n_steps: Steps from one grid to the next. A run also begins and ends with one.
@@ -44,17 +49,28 @@ class SampleGrid(Callback):
         """Log and write the last grid."""
         if self.last_step != trainer.global_step:
             self.log_grid(trainer, pl_module)
-        visualize.save(fixed_grid(pl_module), Path(trainer.default_root_dir) / "samples.png", scale=2)
+        picture, is_plot = draw(trainer, pl_module)
+        visualize.save(picture, Path(trainer.default_root_dir) / "samples.png", scale=1 if is_plot else 2)
 
     @rank_zero_only
     def log_grid(self, trainer: Trainer, gan: GAN) -> None:
         """Log the current grid."""
         self.last_step = trainer.global_step
         if trainer.loggers:
-            log_picture(trainer, "samples", fixed_grid(gan))
+            log_picture(trainer, "samples", draw(trainer, gan)[0])
 
 
-def fixed_grid(gan: GAN) -> Tensor:
-    """Return the images of the fixed latents as one picture (3, H, W), uint8; of a conditional GAN, a row per class."""
-    images = to_pixels(sampling.generate(gan, gan.fixed_latents, gan.fixed_labels))
-    return visualize.grid(images, None if gan.fixed_labels is None else len(images) // len(gan.fixed_labels.unique()))
+def draw(trainer: Trainer, gan: GAN) -> tuple[Tensor, bool]:
+    """Return the current picture (3, H, W), uint8, and whether it is a scatter plot.
+
+    A grid has a row per class, if the GAN is conditional.
+    """
+    images = sampling.generate(gan, gan.fixed_latents, gan.fixed_labels)
+    if visualize.are_points(images):
+        points = torch.cat(list(sampling.sample(gan, NUM_POINTS, seed=gan.seed)))
+        real = next(iter(trainer.datamodule.train.batches(NUM_POINTS)))
+        heat, label = sampling.discriminator_map(gan)
+        title = f"step {trainer.global_step:,}"
+        return visualize.scatter(points, heat=heat, heat_label=label, real=real, title=title), True
+    columns = None if gan.fixed_labels is None else len(images) // len(gan.fixed_labels.unique())
+    return visualize.grid(to_pixels(images), columns), False

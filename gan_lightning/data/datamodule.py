@@ -38,7 +38,8 @@ class ImageDataModule(LightningDataModule):
         val_size: Number of validation images.
         seed: Determines the order of the training images.
         device: Where training images are held: "cpu", or "auto" for the accelerator if half its free memory holds them.
-        in_memory: Whether the training images are held in memory or read from their source when needed.
+        in_memory: Whether the training images are held in memory or read from their source when needed; some data sets
+            hold them in any case, see :meth:`InMemoryImages.of`.
         num_workers: Processes that read images which are not held in memory; 0 reads them in this process.
         minibatches_per_step: Minibatches per training step; a batch holds all of them.
         image_shape: (C, H, W) that the images must have; None accepts any shape.
@@ -114,7 +115,8 @@ class ImageDataModule(LightningDataModule):
             InputError: If it is damaged, or absent and cannot be downloaded.
         """
         with lock(self.root), redirect_stdout(StringIO()):
-            check_archives(getattr(self.dataset, "func", self.dataset), self.root, remove=self.download)
+            kind = getattr(self.dataset, "func", self.dataset)
+            check_archives(getattr(kind, "source", kind), self.root, remove=self.download)
             for train in (True, False) if self.download else ():
                 self.open(train=train, download=True)
 
@@ -144,7 +146,8 @@ class ImageDataModule(LightningDataModule):
             raise InputError(
                 f"data.val_size={self.val_size}: must leave at least {needed} of {len(source)} training images"
             )
-        first, _ = StreamedImages(source, 1)[torch.arange(1)]
+        holds_images = hasattr(source, "labeled_images")
+        first, _ = (InMemoryImages.of(source) if holds_images else StreamedImages(source, 1))[torch.arange(1)]
         if self.image_shape and list(self.image_shape) != (shape := list(first.shape[1:])):
             raise InputError(f"model.image_shape={list(self.image_shape)}: must be {shape} for this data set")
         labels = getattr(source, "targets", None)
@@ -154,9 +157,9 @@ class ImageDataModule(LightningDataModule):
             and (largest := int(torch.as_tensor(labels).max())) >= self.num_classes
         ):
             raise InputError(f"model.num_classes={self.num_classes}: must be at least {largest + 1} for this data set")
-        if self.in_memory:
+        if self.in_memory or holds_images:
             official = InMemoryImages.of(source)
-            self.train, self.val = InMemoryImages(*official[:cut]), InMemoryImages(*official[cut:])
+            self.train, self.val = official.first(cut), InMemoryImages(*official[torch.arange(cut, len(source))])
         else:
             self.train = StreamedImages(source, cut)
             self.val = InMemoryImages(*StreamedImages(source, len(source))[torch.arange(cut, len(source))])

@@ -12,8 +12,8 @@ from gan_lightning.errors import third_party_errors
 
 
 def normalize(pixels: Tensor) -> Tensor:
-    """Convert bytes 0..255 to floats in [-1, 1], any shape."""
-    return pixels.float().div_(127.5).sub_(1)
+    """Convert bytes 0..255 to floats in [-1, 1], any shape; floats, which are in [-1, 1] already, stay as they are."""
+    return pixels if pixels.is_floating_point() else pixels.float().div_(127.5).sub_(1)
 
 
 def to_pixels(images: Tensor) -> Tensor:
@@ -22,10 +22,10 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
-    """Labeled images held as bytes on any device, indexed by one number or by a tensor of several.
+    """Labeled images held on any device, indexed by one number or by a tensor of several.
 
     Args:
-        images: (N, C, H, W), uint8.
+        images: (N, C, H, W), uint8, or floats in [-1, 1].
         labels: (N,), int64.
     """
 
@@ -34,7 +34,12 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
 
     @classmethod
     def of(cls, dataset: Any) -> "InMemoryImages":
-        """Read a whole torchvision-style data set: PIL images of one size, with integer labels."""
+        """Read a whole torchvision-style data set: PIL images of one size, with integer labels.
+
+        A data set that holds its images itself may return them in this form by a method ``labeled_images()``.
+        """
+        if hasattr(dataset, "labeled_images"):
+            return dataset.labeled_images()
         untransformed = getattr(dataset, "transform", None) is None
         # MNIST and the data sets in its format already hold all images in one tensor.
         if untransformed and isinstance(getattr(dataset, "data", None), Tensor) and dataset.data.ndim == 3:
@@ -49,6 +54,10 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
             index = index.to(self.images.device, non_blocking=True)
             return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
+
+    def first(self, number: int) -> "InMemoryImages":
+        """Return a view of the first images."""
+        return InMemoryImages(self.images[:number], self.labels[:number])
 
     def to(self, device: torch.device) -> "InMemoryImages":
         """Return a copy on a device, or this data set if the copy would take more than half of a GPU's free memory."""

@@ -206,7 +206,7 @@ def choose_monitor(
 
     Args:
         measured: Whether higher is better for each metric that validations measure; see :func:`directions`.
-        monitor: Its name; None for FID, or else the log-likelihood, or else the generator's loss.
+        monitor: Its name; None for FID, or else the log-likelihood, coverage, or the generator's loss.
         mode: "min" or "max"; None for the metric's own direction.
         complete: Whether no other metrics can be measured.
 
@@ -215,7 +215,7 @@ def choose_monitor(
     """
     adversarial = {"loss_discriminator": False, "loss_generator": False, "accuracy": True}
     measured = {**measured, **{f"validation/{name}": higher for name, higher in adversarial.items()}}
-    monitor = monitor or next(name for name in ("fid", "parzen_ll", "validation/loss_generator") if name in measured)
+    monitor = monitor or next(name for name in ("fid", "parzen_ll", "coverage", "validation/loss_generator") if name in measured)
     if complete and monitor not in measured and not monitor.startswith("validation/"):
         last = {name.rpartition("/")[2]: name for name in measured}
         close = difflib.get_close_matches(monitor.rpartition("/")[2], last, n=1)

@@ -14,6 +14,7 @@ from gan_lightning.errors import InputError, third_party_errors
 from gan_lightning.metrics.classifier import Classifier
 
 FOLDER = Path(__file__).parent
+MAX_STACKED = 4  # 10,000 classes of digits
 
 
 class FeatureExtractor(nn.Module):
@@ -22,15 +23,25 @@ class FeatureExtractor(nn.Module):
     The features of a tensor are cached for as long as the tensor exists, so that all metrics that are given the same
     tensor share one forward pass.
 
+    With several ``stacked`` images in the channels of one, each is classified by itself: the features are those of all,
+    and the class is the number whose digits, to the base of the classifier's number of classes, are their classes.
+
     Args:
         classifier: Has ``features``, ``head``, ``num_features`` and ``num_classes``.
+        stacked: Number of images that an image consists of.
+
+    Raises:
+        ValueError: If that is less than 1 or more than ``MAX_STACKED``.
     """
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, *, stacked: int = 1) -> None:
         super().__init__()
+        if not 1 <= stacked <= MAX_STACKED:
+            raise ValueError(f"stacked={stacked}: must be from 1 to {MAX_STACKED}")
         # On a CPU, channels_last saves a sixth of the time.
         self.classifier = classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.num_features, self.num_classes = classifier.num_features, classifier.num_classes
+        self.stacked = stacked
+        self.num_features, self.num_classes = stacked * classifier.num_features, classifier.num_classes**stacked
         self._cache: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def train(self, mode: bool = True) -> "FeatureExtractor":
@@ -41,14 +52,19 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the features (N, num_features) of images (N, C, H, W) in [-1, 1]."""
         if images not in self._cache:
-            parts = images.split(25)  # small enough for the activations to fit in the CPU's cache
-            self._cache[images] = torch.cat([self.classifier.features(part) for part in parts])
+            single = images.unflatten(1, (self.stacked, -1)).flatten(0, 1) if self.stacked > 1 else images
+            parts = single.split(25)  # small enough for the activations to fit in the CPU's cache
+            features = torch.cat([self.classifier.features(part) for part in parts])
+            self._cache[images] = features.view(-1, self.num_features)
         return self._cache[images]
 
     @torch.inference_mode()
     def classify(self, images: Tensor) -> Tensor:
         """Return the most likely classes (N,) of images (N, C, H, W) in [-1, 1]."""
-        return self.classifier.head(self(images)).argmax(1)
+        digits = self.classifier.head(self(images).unflatten(1, (self.stacked, -1))).argmax(2)  # (N, stacked)
+        base = self.classifier.num_classes
+        places = base ** torch.arange(self.stacked - 1, -1, -1, device=digits.device)  # 100, 10, 1
+        return (digits * places).sum(1)
 
 
 class Inception(nn.Module):
@@ -84,12 +100,13 @@ class Inception(nn.Module):
 
 
 @lru_cache
-def load_features(*, weights: str, sha256: str) -> FeatureExtractor:
+def load_features(*, weights: str, sha256: str, stacked: int = 1) -> FeatureExtractor:
     """Return the feature extractor of a trained classifier, loaded once per process.
 
     Args:
         weights: A ``.safetensors`` file, by its path or by its name in this package's ``metrics/``.
         sha256: The file's SHA-256 in hexadecimal.
+        stacked: See :class:`FeatureExtractor`.
 
     Raises:
         InputError: If the file does not exist or has another SHA-256.
@@ -104,4 +121,4 @@ def load_features(*, weights: str, sha256: str) -> FeatureExtractor:
         raise InputError(f"features.sha256={sha256}: the SHA-256 of {path} is {found}")
     classifier = Classifier()
     classifier.load_state_dict(load_tensors(content))
-    return FeatureExtractor(classifier)
+    return FeatureExtractor(classifier, stacked=stacked)

@@ -1,19 +1,29 @@
 """Number of classes among the generated images, and how evenly they are covered."""
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from gan_lightning.metrics.base import ImageMetric
-from gan_lightning.metrics.features import FeatureExtractor
+
+
+class Classes(Protocol):
+    """Has ``classify``, which maps images (N, C, H, W) in [-1, 1] to classes (N,), -1 for none, and ``num_classes``."""
+
+    num_classes: int
+
+    def classify(self, images: Tensor) -> Tensor: ...  # noqa: D102
 
 
 class Modes(ImageMetric):
     """Distribution of the generated images over a classifier's classes, compared with that of real images.
 
+    Images without a class are left out.
+
     Args:
-        features: Has ``classify``, which maps images (N, C, H, W) in [-1, 1] to classes (N,), and ``num_classes``.
+        features: See :class:`Classes`.
+        uniform: Whether ``mode_kl`` compares with the uniform distribution instead of that of real images.
     """
 
     values: ClassVar[dict[str, bool | None]] = {
@@ -25,26 +35,29 @@ class Modes(ImageMetric):
     real: Tensor
     fake: Tensor
 
-    def __init__(self, *, features: FeatureExtractor) -> None:
+    def __init__(self, *, features: Classes, uniform: bool = False) -> None:
         super().__init__()
-        self.features = features
-        for name in ("real", "fake"):
-            self.add_state(name, default=torch.zeros(features.num_classes), dist_reduce_fx="sum")
+        self.features, self.uniform = features, uniform
+        for name in ("real", "fake"):  # images of each class, and last of none
+            self.add_state(name, default=torch.zeros(features.num_classes + 1), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, *, real: bool) -> None:
         """Count the classes of images (N, C, H, W) in [-1, 1]."""
-        counts = self.features.classify(images).bincount(minlength=self.features.num_classes)
-        (self.real if real else self.fake).add_(counts)
+        classes, number = self.features.classify(images), self.features.num_classes
+        (self.real if real else self.fake).add_(
+            torch.where(classes < 0, number, classes).bincount(minlength=number + 1)
+        )
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``modes`` (number of generated classes), ``mode_kl`` and the smallest and largest share of a class.
 
-        ``mode_kl`` is KL(generated ‖ real) between the two distributions over classes, in nats.
+        ``mode_kl`` is KL(generated ‖ real), or KL(generated ‖ uniform), of the distributions over classes, in nats.
         """
-        real, fake = self.real / self.real.sum(), self.fake / self.fake.sum()
+        real, fake = self.real[:-1] / self.real[:-1].sum(), self.fake[:-1] / self.fake[:-1].sum()
+        expected = torch.full_like(real, 1 / len(real)) if self.uniform else real
         return {
             "modes": (fake > 0).sum().float(),
-            "mode_kl": torch.special.xlogy(fake, fake / real.clamp(min=1e-12)).sum(),
+            "mode_kl": torch.special.xlogy(fake, fake / expected.clamp(min=1e-12)).sum(),
             "mode_share_min": fake.min(),
             "mode_share_max": fake.max(),
         }

@@ -25,6 +25,7 @@ LABELS = {  # in the table's order
     "kid": "KID",
     "inception_fid": "FID (Inception)",
     "modes": "Modes",
+    "good_samples": "Good samples",
     "label_agreement": "Agreement with the label",
     "label_agreement_min": "Agreement, worst class",
     "mode_kl": "KL of modes (nats)",

@@ -102,10 +102,12 @@ class Checkpoint:
         return resolve_paths(OmegaConf.create(self.config))
 
     def data_root(self) -> str:
-        """Return where the run had its data, or this project's folder if a torchvision data set is not there now."""
+        """Return where the run had its data, or this project's folder if an official data set is not there now."""
         data = self.resolved().data
-        from_torchvision = str(OmegaConf.select(data, "dataset._target_")).startswith("torchvision.")
-        return project_folder("data") if from_torchvision and not Path(data.root).is_dir() else data.root
+        official = str(OmegaConf.select(data, "dataset._target_")).startswith(
+            ("torchvision.", "gan_lightning.data.stacked.")
+        )
+        return project_folder("data") if official and not Path(data.root).is_dir() else data.root
 
     def may_download_to(self, root: str) -> bool:
         """Return whether data may be written to a folder: not if only the file names it."""

@@ -16,6 +16,8 @@ from gan_lightning.run.config import locate
 
 DATASETS: dict[str, Callable[..., int]] = {  # bytes by size, channels and number of validation images
     "gan_lightning.data.gaussian.Gaussian": lambda size, *_: 16 * size,
+    "gan_lightning.data.points.Points": lambda size, *_: 50 * size,
+    "gan_lightning.data.stacked.StackedMNIST": lambda size, *_: 50 * size,
     "gan_lightning.data.folder.Folder": lambda size, channels, images: size**2 * channels * images,
 }
 SAMPLED = 1000  # noise vectors sampled at a time

@@ -177,9 +177,15 @@ def test_modes() -> None:
         def classify(self, images: Tensor) -> Tensor:
             return images[:, 0, 0, 0].long()
 
-    metric = Modes(features=First())  # type: ignore[arg-type]
+    metric = Modes(features=First())
     metric.update(torch.tensor([0.0, 1, 2, 3]).view(4, 1, 1, 1), real=True)
     metric.update(torch.tensor([0.0, 0, 1, 1]).view(4, 1, 1, 1), real=False)
     values = {name: float(value) for name, value in metric.compute().items()}
     assert values == pytest.approx({"modes": 2, "mode_kl": math.log(2), "mode_share_min": 0, "mode_share_max": 0.5})
     assert values.keys() == metric.values.keys()
+    against_uniform = Modes(features=First(), uniform=True)
+    for classes, real in (([0.0, 0, 0, 0], True), ([0.0, 0, 0, 1, -1], False)):  # -1: none
+        against_uniform.update(torch.tensor(classes).view(-1, 1, 1, 1), real=real)
+    values = {name: float(value) for name, value in against_uniform.compute().items()}
+    kl = 0.75 * math.log(3) + 0.25 * math.log(1)
+    assert values == pytest.approx({"modes": 2, "mode_kl": kl, "mode_share_min": 0, "mode_share_max": 0.75})
