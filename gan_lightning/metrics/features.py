@@ -26,6 +26,8 @@ class FeatureExtractor(nn.Module):
         classifier: Has ``features``, ``head``, ``num_features`` and ``num_classes``.
     """
 
+    image_size = (28, 28)
+
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         # On a CPU, channels_last saves a sixth of the time.
