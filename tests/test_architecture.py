@@ -83,7 +83,8 @@ def test_imports_have_no_cycle() -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if top(name) in BASE])
 def test_parts_import_torch_only(name: str) -> None:
-    allowed = {"torch", "networks"} | ({"numpy"} if name == "seeding" else set())
+    shared = {other for other in MODULES if top(other) == "networks"}
+    allowed = {"torch"} | shared | ({"numpy"} if name == "seeding" else set())
     assert imports(name) - sys.stdlib_module_names <= allowed
 
 

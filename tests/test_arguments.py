@@ -9,7 +9,7 @@ from torch import nn
 
 from gan_lightning.ema import EMA
 from gan_lightning.losses import NonSaturating
-from gan_lightning.networks import maxout, mlp
+from gan_lightning.networks import dcgan, maxout, mlp, resnet
 from gan_lightning.penalties import DRAGAN, R1, R1R2, R2, WGANGP, WeightClipping, ZeroCentered
 from gan_lightning.priors import Normal, Uniform
 from gan_lightning.schedules import cosine_decay, exponential_decay, linear_decay
@@ -17,6 +17,7 @@ from gan_lightning.simultaneous import SimultaneousGAN
 from tests.helpers import tiny_gan
 
 IMAGES: dict[str, Any] = {"image_shape": [1, 4, 4]}
+CONVOLUTIONS: dict[str, Any] = {"image_shape": [1, 8, 8], "width": 2, "max_width": 2}
 PARTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {  # with arguments that are allowed
     "prior": (Normal, {"dim": 2}),
     "uniform prior": (Uniform, {"dim": 2}),
@@ -39,6 +40,10 @@ PARTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {  # with argument
         maxout.Discriminator,
         {"units": [4], "pieces": 2, "input_dropout": 0.2, "hidden_dropout": 0.5, "weight_bound": 0.1, **IMAGES},
     ),
+    "dcgan generator": (dcgan.Generator, {"latent_dim": 3, "weight_init": "dcgan", **CONVOLUTIONS}),
+    "dcgan discriminator": (dcgan.Discriminator, {"negative_slope": 0.2, "weight_init": "default", **CONVOLUTIONS}),
+    "resnet generator": (resnet.Generator, {"latent_dim": 3, "blocks": 1, "negative_slope": 0.2, **CONVOLUTIONS}),
+    "resnet discriminator": (resnet.Discriminator, {"blocks": 1, "negative_slope": 0.2, **CONVOLUTIONS}),
     "gan": (tiny_gan, {}),
     "simultaneous gan": (lambda **values: tiny_gan(SimultaneousGAN, **values), {}),
     "linear decay": (lambda **values: linear_decay(optimizer(), 10, **values), {"flat": 0.5}),
@@ -97,6 +102,19 @@ def optimizer() -> torch.optim.Optimizer:
         ("maxout discriminator", "hidden_dropout", -0.5, "between 0 and 1"),
         ("maxout discriminator", "weight_bound", -1, "above 0"),
         ("maxout discriminator", "weight_bound", float("inf"), "finite"),
+        ("dcgan generator", "latent_dim", 0, "at least 1"),
+        ("dcgan generator", "width", 0, "at least 1"),
+        ("dcgan generator", "image_shape", [8, 8], "channels, height and width"),
+        ("dcgan generator", "image_shape", [1, 0, 8], "at least 1"),
+        ("dcgan generator", "weight_init", "normal", "dcgan or default"),
+        ("dcgan generator", "num_classes", 1, "0 .* or at least 2"),
+        ("dcgan discriminator", "max_width", 0, "at least 1"),
+        ("dcgan discriminator", "negative_slope", -0.2, "at least 0"),
+        ("dcgan discriminator", "image_shape", [1, 8, 7], r"the nearest shape is \[1, 8, 8\]"),
+        ("resnet generator", "blocks", 0, "between 1 and 100"),
+        ("resnet generator", "negative_slope", float("nan"), "at least 0"),
+        ("resnet discriminator", "blocks", 10**9, "between 1 and 100"),
+        ("resnet discriminator", "max_width", 2**31, "whole numbers"),
         ("gan", "k", 0, "at least 1"),
         ("gan", "accumulate_grad_batches", 0, "at least 1"),
         ("gan", "latent_scale", -1, "at least 0"),

@@ -1,4 +1,4 @@
-"""Generators and discriminators, one file per architecture."""
+"""Generators and discriminators, one file per architecture, and what they share."""
 
 from collections.abc import Sequence
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning.networks import check_sizes
+from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
+from gan_lightning.networks.spectral_norm import normalize_layers
 
 
 class Maxout(nn.Module):
@@ -27,13 +29,14 @@ class Maxout(nn.Module):
 
 
 def initialize(network: nn.Module, bound: float) -> None:
-    """Draw all weights from U(-bound, bound) and set all biases to 0."""
+    """Draw all layers' weights from U(-bound, bound) and set all biases to 0."""
     if not 0 < bound < inf:
         raise ValueError(f"weight_bound={bound}: must be above 0 and finite")
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.uniform_(module.weight, -bound, bound)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 class Generator(nn.Module):
@@ -44,18 +47,27 @@ class Generator(nn.Module):
         image_shape: (C, H, W) of an image.
         widths: Widths of the hidden layers.
         weight_bound: The weights are initialized uniformly between minus this and this; above 0.
+        num_classes: Number of classes of a conditional network; 0: unconditional.
 
     Raises:
         ValueError: If an argument is out of range.
     """
 
     def __init__(
-        self, *, latent_dim: int, image_shape: Sequence[int], widths: Sequence[int], weight_bound: float
+        self,
+        *,
+        latent_dim: int,
+        image_shape: Sequence[int],
+        widths: Sequence[int],
+        weight_bound: float,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
         check_sizes(latent_dim=latent_dim, image_shape=image_shape, widths=widths)
+        check_num_classes(num_classes)
+        self.condition = Condition(latent_dim, num_classes) if num_classes else None
         layers: list[nn.Module] = []
-        for before, after in pairwise([latent_dim, *widths]):
+        for before, after in pairwise([latent_dim * (2 if num_classes else 1), *widths]):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.hidden = nn.Sequential(*layers)
         self.visible = nn.Linear(widths[-1], prod(image_shape))
@@ -63,7 +75,8 @@ class Generator(nn.Module):
         initialize(self, weight_bound)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return images (N, C, H, W) in [-1, 1] for noise (N, latent_dim); labels are ignored."""
+        """Return images (N, C, H, W) in [-1, 1] for noise (N, latent_dim), and labels (N,) if there are classes."""
+        z = self.condition(z, labels) if self.condition else z
         probabilities = self.visible(self.hidden(z)).sigmoid()  # the paper's pixels are in [0, 1]
         return (2 * probabilities - 1).unflatten(1, self.image_shape)
 
@@ -83,6 +96,8 @@ class Discriminator(nn.Module):
         input_dropout: Probability that a pixel is dropped.
         hidden_dropout: Probability that a hidden unit is dropped.
         weight_bound: The weights are initialized uniformly between minus this and this; above 0.
+        spectral_norm: Whether the weights are divided by their largest singular values.
+        num_classes: Number of classes of a conditional network; 0: unconditional.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -97,9 +112,12 @@ class Discriminator(nn.Module):
         input_dropout: float,
         hidden_dropout: float,
         weight_bound: float,
+        spectral_norm: bool = False,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
         check_sizes(image_shape=image_shape, units=units, pieces=pieces)
+        check_num_classes(num_classes)
         for name, value in (("input_dropout", input_dropout), ("hidden_dropout", hidden_dropout)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}={value}: must be between 0 and 1")
@@ -107,8 +125,11 @@ class Discriminator(nn.Module):
         for before, after in pairwise([prod(image_shape), *units]):
             layers += [Maxout(before, after, pieces), nn.Dropout(hidden_dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear(units[-1], 1))
+        self.projection = Projection(units[-1], num_classes) if num_classes else None
         initialize(self, weight_bound)
+        if spectral_norm:
+            normalize_layers(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N, 1) of images (N, C, H, W) in [-1, 1]; labels are ignored."""
-        return self.layers((images + 1) / 2)  # the paper's pixels are in [0, 1]
+        """Return logits (N, 1) of images (N, C, H, W) in [-1, 1], and of their labels (N,) if there are classes."""
+        return project(self.layers, (images + 1) / 2, self.projection, labels)  # the paper's pixels are in [0, 1]

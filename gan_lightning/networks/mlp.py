@@ -7,6 +7,8 @@ from math import inf, prod
 from torch import Tensor, nn
 
 from gan_lightning.networks import check_sizes
+from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
+from gan_lightning.networks.spectral_norm import normalize_layers
 
 
 class Generator(nn.Module):
@@ -21,6 +23,7 @@ class Generator(nn.Module):
         widths: Widths of the hidden layers.
         negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
         batch_norm_eps: Added to the variance in BatchNorm; above 0.
+        num_classes: Number of classes of a conditional network; 0: unconditional.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -34,14 +37,17 @@ class Generator(nn.Module):
         widths: Sequence[int],
         negative_slope: float,
         batch_norm_eps: float,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
         check_sizes(latent_dim=latent_dim, image_shape=image_shape, widths=widths)
         check_slope(negative_slope)
+        check_num_classes(num_classes)
         if not 0 < batch_norm_eps < inf:
             raise ValueError(f"batch_norm_eps={batch_norm_eps}: must be above 0 and finite")
+        self.condition = Condition(latent_dim, num_classes) if num_classes else None
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(pairwise([latent_dim, *widths])):
+        for i, (before, after) in enumerate(pairwise([latent_dim * (2 if num_classes else 1), *widths])):
             layers.append(nn.Linear(before, after))
             if i > 0:
                 layers.append(nn.BatchNorm1d(after, eps=batch_norm_eps))
@@ -50,8 +56,8 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return images (N, C, H, W) in [-1, 1] for noise (N, latent_dim); labels are ignored."""
-        return self.layers(z)
+        """Return images (N, C, H, W) in [-1, 1] for noise (N, latent_dim), and labels (N,) if there are classes."""
+        return self.layers(self.condition(z, labels) if self.condition else z)
 
 
 class Discriminator(nn.Module):
@@ -63,26 +69,40 @@ class Discriminator(nn.Module):
         image_shape: (C, H, W) of an image.
         widths: Widths of the hidden layers.
         negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
+        spectral_norm: Whether the weights are divided by their largest singular values.
+        num_classes: Number of classes of a conditional network; 0: unconditional.
 
     Raises:
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self, *, image_shape: Sequence[int], widths: Sequence[int], negative_slope: float) -> None:
+    def __init__(
+        self,
+        *,
+        image_shape: Sequence[int],
+        widths: Sequence[int],
+        negative_slope: float,
+        spectral_norm: bool = False,
+        num_classes: int = 0,
+    ) -> None:
         super().__init__()
         check_sizes(image_shape=image_shape, widths=widths)
         check_slope(negative_slope)
+        check_num_classes(num_classes)
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise([prod(image_shape), *widths]):
             layers += [nn.Linear(before, after), nn.LeakyReLU(negative_slope, inplace=True)]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+        self.projection = Projection(widths[-1], num_classes) if num_classes else None
+        if spectral_norm:
+            normalize_layers(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits (N, 1) of images (N, C, H, W); labels are ignored.
+        """Return logits (N, 1) of images (N, C, H, W), and of their labels (N,) if there are classes.
 
         The sigmoid of a logit is D(x), the probability that the image is real.
         """
-        return self.layers(images)
+        return project(self.layers, images, self.projection, labels)
 
 
 def check_slope(negative_slope: float) -> None:

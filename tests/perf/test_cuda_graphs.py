@@ -9,6 +9,7 @@ from gan_lightning.ema import EMA
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import Relativistic
+from gan_lightning.networks import mlp
 from gan_lightning.penalties import R1, R1R2
 from gan_lightning.perf.cuda_graphs import GraphedStep, graph_steps
 from gan_lightning.simultaneous import SimultaneousGAN
@@ -62,6 +63,23 @@ def test_a_graph_trains_to_the_same_weights(kind: type[GAN], changes: dict[str, 
         assert trainer.global_step == 12
     assert all(graphed_step.recordings.values())
     for name, value in weights(expected).items():
+        torch.testing.assert_close(weights(graphed)[name], value)
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_graph_has_the_power_method_of_spectral_normalization(precision: str) -> None:
+    def build() -> GAN:
+        torch.manual_seed(0)
+        shape, options = [1, 4, 4], {"spectral_norm": True, "num_classes": 6}
+        return tiny_gan(discriminator=mlp.Discriminator(image_shape=shape, widths=[8], negative_slope=0.2, **options))
+
+    graphed, expected = build(), build()
+    graphed_step = graph_steps(graphed)
+    for gan in (graphed, expected):
+        fit(gan, steps=12, accelerator="gpu", precision=precision)
+    assert all(graphed_step.recordings.values())
+    for name, value in weights(expected).items():  # the estimates of the singular vectors among them
         torch.testing.assert_close(weights(graphed)[name], value)
 
 

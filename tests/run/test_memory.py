@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
-from gan_lightning.run import build, memory
+from gan_lightning.run import build, config, memory, schema
 from tests.helpers import command
 from tests.run.test_build import build_all, filled_in
 
@@ -25,6 +25,10 @@ def _small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (["model.generator.widths=[16,1000000,1000]"], "model.generator: needs about 20.* GB"),
         (["model.discriminator.widths=[1000000]"], "model.discriminator: needs about 12.* GB"),
         (
+            ["model.discriminator.widths=[1000000]", "model.discriminator.spectral_norm=true"],
+            "model.discriminator: needs about 12.* GB",
+        ),
+        (
             ["model.image_shape=[1000000000,1000000000,1000000000]"],
             r"model.image_shape=\[1000000000,.*\]: needs about",
         ),
@@ -40,6 +44,15 @@ def _small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_needs_too_much(typed: list[str], line: str) -> None:
     with pytest.raises(InputError, match=f"^{line}"):
         build_all(*typed)
+
+
+@pytest.mark.parametrize("model", ["dcgan", "resnet"])
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_convolutional_networks(model: str, player: str) -> None:
+    typed = [f"model={model}", f"model.{player}.width=20000", f"model.{player}.max_width=20000"]
+    composed = config.fill_in(schema.validate("train", config.compose("train", [*typed, "optimizer=adam"])))
+    with pytest.raises(InputError, match=rf"^model.{player}: needs about .* GB of memory"):
+        memory.check_networks(composed, build.part)
 
 
 def test_many_processes(tmp_path: Path) -> None:

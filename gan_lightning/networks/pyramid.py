@@ -1,0 +1,43 @@
+"""What convolutional networks share: their resolutions and channels."""
+
+from collections.abc import Sequence
+
+from gan_lightning.networks import check_sizes
+
+SMALLEST = 4  # pixels of the shorter side at the lowest resolution, as in DCGAN
+
+
+def resolutions(image_shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (height, width) at each resolution, from the image's down to the lowest.
+
+    Sizes are halved, and rounded down, as long as the shorter side has at least 4 pixels: 28, 14, 7; or 32, 16, 8, 4.
+
+    Args:
+        image_shape: (C, H, W) of an image.
+
+    Raises:
+        ValueError: If it is not a shape, or a side is too short to be halved.
+    """
+    check_sizes(image_shape=image_shape)
+    if len(image_shape) != 3:
+        raise ValueError(f"image_shape={list(image_shape)}: must be channels, height and width")
+    channels, *sides = image_shape
+    if min(sides) < 2 * SMALLEST:
+        nearest = [channels, *(max(side, 2 * SMALLEST) for side in sides)]
+        raise ValueError(
+            f"image_shape={list(image_shape)}: convolutional networks need a height and width of at least "
+            f"{2 * SMALLEST}; the nearest shape is {nearest}"
+        )
+    count = (min(sides) // SMALLEST).bit_length()
+    return [(sides[0] >> i, sides[1] >> i) for i in range(count)]
+
+
+def channels(width: int, max_width: int, levels: int) -> list[int]:
+    """Return the channels at each of the resolutions below the image's: doubled at each halving, up to a maximum."""
+    return [min(width << i, max_width) for i in range(levels)]
+
+
+def check_hidden(hidden: int) -> None:
+    """Raise ValueError unless the width of a layer that may be absent is at least 0 and below 2**31."""
+    if not 0 <= hidden < 2**31:
+        raise ValueError(f"hidden={hidden}: must be at least 0 (no such layer) and below 2**31")

@@ -1,0 +1,93 @@
+"""Every loss with every penalty, network and shape of images: a few steps, to finite losses."""
+
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import LambdaCallback
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.run import build, config, schema
+
+BATCH = 4
+TINY = {  # overrides of each network
+    "mlp": ["model.generator.widths=[8,8]", "model.discriminator.widths=[8]"],
+    "goodfellow2014": ["model.generator.widths=[8]", "model.discriminator.units=[4]", "model.discriminator.pieces=2"],
+    "dcgan": [*(f"model.{name}.width=4" for name in build.NETWORKS), "model.discriminator.hidden=4"],
+    "resnet": [*(f"model.{name}.width=4" for name in build.NETWORKS), "model.discriminator.hidden=4"],
+}
+SHAPES = {"mnist": [1, 28, 28], "color": [3, 32, 32], "rectangle": [1, 48, 64]}
+REFUSED = {("wasserstein", "none"): "it is unbounded unless D's slope is bounded"}
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (config.CONF / group).glob("*.yaml"))
+
+
+def composed(*typed: str) -> DictConfig:
+    """Compose the default recipe with tiny batches, without an EMA."""
+    overrides = ["trainer.accelerator=cpu", f"data.batch_size={BATCH}", "ema=none", "k=1", *typed]
+    return config.fill_in(schema.validate("train", config.compose("train", overrides)), overrides)
+
+
+def chosen(group: str, choice: str) -> Any:
+    """Return what a choice of a group sets; None if it is no part."""
+    node = OmegaConf.load(config.CONF / group / f"{choice}.yaml")
+    return node if "_target_" in node else None
+
+
+def train(gan: GAN, shape: list[int], steps: int = 2) -> list[dict[str, Tensor]]:
+    """Train for a few steps on random images, and return what each step does."""
+    images = torch.rand(BATCH, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    batch, outputs = (images, torch.arange(BATCH) % max(gan.num_classes, 1)), []
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=LambdaCallback(on_train_batch_end=lambda t, g, result, *_: outputs.append(result)),
+    )
+    trainer.fit(gan, DataLoader([batch] * steps, batch_size=None))
+    return outputs
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("model", TINY)
+def test_every_loss_and_penalty(model: str, shape: str) -> None:
+    classes = 2 if shape == "color" else 0
+    typed = [f"model={model}", *TINY[model], f"model.num_classes={classes}"]
+    base = composed(*typed, f"image_shape={SHAPES[shape]}".replace(" ", ""))
+    for loss in choices("loss"):
+        for penalty in choices("penalty"):
+            base.loss, base.penalty = chosen("loss", loss), chosen("penalty", penalty)
+            if reason := REFUSED.get((loss, penalty)):
+                with pytest.raises(InputError, match=reason):
+                    build.gan(base)
+                continue
+            for outputs in train(build.gan(base), SHAPES[shape]):
+                for name, value in outputs.items():
+                    assert value.isfinite().all(), (loss, penalty, name)
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_spectral_normalization_bounds_an_unbounded_loss(model: str) -> None:
+    typed = [f"model={model}", *TINY[model], "loss=wasserstein", "penalty=none"]
+    gan = build.gan(composed(*typed, "model.discriminator.spectral_norm=true"))
+    assert all(value.isfinite().all() for outputs in train(gan, SHAPES["mnist"]) for value in outputs.values())
+
+
+@pytest.mark.parametrize("penalty", choices("penalty"))
+def test_gradient_penalties_need_a_discriminator_without_batch_norm(penalty: str) -> None:
+    base = composed("model=dcgan", *TINY["dcgan"], f"penalty={penalty}", "model.discriminator.batch_norm=true")
+    if penalty in ("none", "weight_clipping"):
+        assert build.gan(base).mixes_images
+    else:
+        with pytest.raises(InputError, match=r"^penalty=\w+: the gradient is of each image by itself"):
+            build.gan(base)
