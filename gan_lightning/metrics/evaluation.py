@@ -100,7 +100,7 @@ def compute_metrics(
         values |= result if isinstance(result, dict) else {name: result}
         metric.reset()
     for name, value in values.items():
-        if torch.as_tensor(value).numel() != 1:
+        if not isinstance(value, Tensor | int | float) or torch.as_tensor(value).numel() != 1:
             raise InputError(f"metrics.{name}: compute() must return a number, or a dictionary of numbers")
     return {name: float(value) for name, value in values.items()}
 
@@ -215,7 +215,9 @@ def choose_monitor(
     """
     adversarial = {"loss_discriminator": False, "loss_generator": False, "accuracy": True}
     measured = {**measured, **{f"validation/{name}": higher for name, higher in adversarial.items()}}
-    monitor = monitor or next(name for name in ("fid", "parzen_ll", "coverage", "validation/loss_generator") if name in measured)
+    monitor = monitor or next(
+        name for name in ("fid", "parzen_ll", "coverage", "validation/loss_generator") if name in measured
+    )
     if complete and monitor not in measured and not monitor.startswith("validation/"):
         last = {name.rpartition("/")[2]: name for name in measured}
         close = difflib.get_close_matches(monitor.rpartition("/")[2], last, n=1)
