@@ -39,9 +39,9 @@ class Uniform(Normal):
 class Signs(Normal):
     """Random signs, -1 or 1, in the first entries, and the standard normal distribution in the others.
 
-    A continuous generator maps a connected prior to a connected set, so that it also generates images between modes that
-    have nothing in common (Khayatkhoei et al., Disconnected Manifold Learning for Generative Adversarial Networks, 2018).
-    This prior consists of 2^signs parts, of which each mode can have some.
+    A continuous generator maps a connected prior to a connected set, so that it also generates images between modes
+    that have nothing in common (Khayatkhoei et al., Disconnected Manifold Learning for Generative Adversarial Networks,
+    2018). This prior consists of 2^signs parts, of which each mode can have some.
 
     Args:
         dim: Length of a noise vector, at least 1 and below 2**31.
