@@ -179,10 +179,12 @@ def message_for(error: Exception) -> str:
         return f"{as_typed(error.override)}: not an override; write key=value or group=choice, {quotes}"
     if absent := re.match(r"Could not override '([^']*)'", str(error)):  # a group that this command does not have
         return f"{argument_of(absent[1])}: no such key; --help lists all keys"
-    if packaged := re.match(r"In '([^']*)': Could not override '\w+@\w+\.", str(error)):
-        return f"{packaged[1]}.yaml: must begin with # @package _global_"
-    if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
-        return f"{several[1]}: several values; add -m to sweep over them"
+    messages = {
+        r"Ambiguous value for argument '(.*)'": "{}: several values; add -m to sweep over them",
+        r"In '(.*)': Could not override '\w+@\w+\.": "{}.yaml: must begin with # @package _global_",
+    }
+    if found := next((m.format(f[1]) for pattern, m in messages.items() if (f := re.match(pattern, str(error)))), ""):
+        return found
     if not isinstance(error, HydraException | OmegaConfBaseException | InputError):  # raised without the group's name
         for group, _, choice in (argument.partition("=") for argument in sys.argv[1:]):
             if (choices := choices_of(group)) and choice not in choices:
