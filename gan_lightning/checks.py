@@ -29,6 +29,7 @@ def check_gan(gan: GAN, *, image_shape: Sequence[int] | None, batch_size: int | 
             raise InputError(f"data.batch_size=1: must be at least 2, as the {name} has batch normalization")
     check_networks(gan, image_shape)
     check_loss(gan)
+    check_penalty(gan, image_shape)
     gan.mixes_images = gan.mixes_images or mixes_images(gan, image_shape)
     if gan.mixes_images and getattr(gan.penalty, "needs_independent_images", False):
         reason = "is of each image by itself, and model.discriminator mixes the images of a batch (batch normalization)"
@@ -78,6 +79,18 @@ def mixes_images(gan: GAN, image_shape: Sequence[int] | None) -> bool:
         logits = discriminator(images, torch.zeros(4, dtype=torch.int64))
         (gradient,) = torch.autograd.grad(logits[0].sum(), images, allow_unused=True)
     return gradient is not None and bool(gradient[1:].any())
+
+
+def check_penalty(gan: GAN, image_shape: Sequence[int] | None) -> None:
+    """Compute the penalty of two images of each kind; InputError if it fails or is no scalar."""
+    if not gan.penalty or not image_shape:
+        return
+    with torch.random.fork_rng(devices=[]), third_party_errors("penalty: fails on D and images of each kind"):
+        images, labels = torch.randn(2, 2, *image_shape), torch.zeros(2, dtype=torch.int64)
+        discriminator = copy.deepcopy(gan.discriminator).eval()
+        penalty = gan.penalty(lambda x: discriminator(x, labels.repeat(len(x) // 2)), *images)
+    if not (isinstance(penalty, Tensor) and penalty.ndim == 0):
+        raise InputError("penalty: must return a scalar, of D and images of each kind")
 
 
 def is_spectrally_normalized(gan: GAN) -> bool:

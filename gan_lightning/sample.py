@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run.cli import command
@@ -20,6 +20,8 @@ def main(config: DictConfig) -> None:
         raise InputError(f"out={out}: exists; without a file extension it must be a new or empty folder")
     if config.label is not None and config.labels is not None:
         raise InputError(f"label={config.label}: labels is set, too; use one of them")
+    if config.labels is not None and (not OmegaConf.is_list(config.labels) or not config.labels):
+        raise InputError(f"labels={as_typed(config.labels)}: must be a list, as in [0,1,2]")
     if config.show != "samples" and out.suffix != ".png":
         raise InputError(f"out={out}: show={config.show} makes one picture, so out must end in .png")
 

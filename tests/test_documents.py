@@ -1,15 +1,13 @@
 """What README.md and CONTRIBUTING.md show, done in a copy of the project."""
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from gan_lightning.run.config import CONF
-from tests.helpers import ROOT, SMALL, call
+from tests.helpers import ROOT
 
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "data" / "README.md"]
 
@@ -28,22 +26,6 @@ def test_a_checkpoint_is_enough(run: Path, tmp_path: Path, monkeypatch: pytest.M
     exec(fenced("README.md", "python", "## Use"), names)
     assert names["images"].shape == (64, 1, 28, 28)
     assert -1 <= names["images"].min() <= names["images"].max() <= 1
-
-
-def test_a_loss_is_a_class_and_a_file(tmp_path: Path) -> None:
-    for folder in ("gan_lightning", "conf"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    with (tmp_path / "gan_lightning" / "losses.py").open("a") as losses:
-        losses.write(f"\n\n{fenced('README.md', 'python', '## Add a loss')}")
-    (tmp_path / "conf" / "loss" / "least_squares.yaml").write_text(fenced("README.md", "yaml", "## Add a loss"))
-    done = call(
-        *("-m", "gan_lightning.train", "loss=least_squares", f"data.root={ROOT / 'data'}", *SMALL),
-        cwd=tmp_path,
-        PYTHONPATH=str(tmp_path),
-    )
-    assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "outputs" / "default").iterdir()
-    assert OmegaConf.load(run / ".hydra" / "config.yaml").loss._target_.endswith("LeastSquares")
 
 
 def test_a_data_set_is_a_file() -> None:

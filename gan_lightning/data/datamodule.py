@@ -150,19 +150,16 @@ class ImageDataModule(LightningDataModule):
         first, _ = (InMemoryImages.of(source) if holds_images else StreamedImages(source, 1))[torch.arange(1)]
         if self.image_shape and list(self.image_shape) != (shape := list(first.shape[1:])):
             raise InputError(f"model.image_shape={list(self.image_shape)}: must be {shape} for this data set")
-        labels = getattr(source, "targets", None)
-        if (
-            self.num_classes
-            and labels is not None
-            and (largest := int(torch.as_tensor(labels).max())) >= self.num_classes
-        ):
-            raise InputError(f"model.num_classes={self.num_classes}: must be at least {largest + 1} for this data set")
         if self.in_memory or holds_images:
             official = InMemoryImages.of(source)
             self.train, self.val = official.first(cut), InMemoryImages(*official[torch.arange(cut, len(source))])
+            labels = official.labels
         else:
             self.train = StreamedImages(source, cut)
             self.val = InMemoryImages(*StreamedImages(source, len(source))[torch.arange(cut, len(source))])
+            labels = torch.as_tensor(getattr(source, "targets", self.val.labels))
+        if self.num_classes and (largest := int(labels.max())) >= self.num_classes:
+            raise InputError(f"model.num_classes={self.num_classes}: must be at least {largest + 1} for this data set")
         self.test = InMemoryImages.of(self.open(train=False, download=False))
         if self.device == "auto" and self.trainer and isinstance(self.train, InMemoryImages):
             self.train = self.train.to(self.trainer.strategy.root_device)

@@ -100,7 +100,7 @@ def compute_metrics(
         values |= result if isinstance(result, dict) else {name: result}
         metric.reset()
     for name, value in values.items():
-        if torch.as_tensor(value).numel() != 1:
+        if not isinstance(value, Tensor | int | float) or torch.as_tensor(value).numel() != 1:
             raise InputError(f"metrics.{name}: compute() must return a number, or a dictionary of numbers")
     return {name: float(value) for name, value in values.items()}
 

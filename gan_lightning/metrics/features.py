@@ -34,6 +34,8 @@ class FeatureExtractor(nn.Module):
         ValueError: If that is less than 1 or more than ``MAX_STACKED``.
     """
 
+    image_size = (28, 28)
+
     def __init__(self, classifier: Classifier, *, stacked: int = 1) -> None:
         super().__init__()
         if not 1 <= stacked <= MAX_STACKED:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -58,6 +59,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                         return sweep.run_job(name, config)
                     if deleted := next((o for o in typed_overrides() if o.startswith("~")), None):
                         raise InputError(f"{deleted}: keys cannot be deleted; use {deleted[1:]}=null or =none")
+                    refuse_hidden_files()
                     clear_none_choices(config)
                     config = validate(name, resolve_paths(config))
                     set_wait_policy(config.get("omp_wait_policy", "auto"), cpu_use, trainer=config.get("trainer") or {})
@@ -90,7 +92,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                     )
                 # argparse needs flags in front of overrides
                 sys.argv[1:] = sorted(
-                    map(expand_home, sys.argv[1:]), key=lambda a: not re.match(r"-m$|--multirun$|--[\w-]+=", a)
+                    map(expand_home, joined(sys.argv[1:])), key=lambda a: not re.match(r"-m$|--multirun$|--[\w-]+=", a)
                 )
                 hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(run)()
 
@@ -98,6 +100,30 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         return main
 
     return decorate
+
+
+def joined(typed: list[str]) -> list[str]:
+    """Return a command's arguments with ``--config-dir FOLDER`` as one, ``--config-dir=FOLDER``."""
+    if typed[-1:] in (["--config-dir"], ["-cd"]):
+        raise InputError(f"{typed[-1]}: a folder is required, as in --config-dir=FOLDER")
+    arguments = iter(typed)
+    return [f"--config-dir={next(arguments)}" if a in ("--config-dir", "-cd") else a for a in arguments]
+
+
+def config_dirs() -> list[Path]:
+    """Return the folders that this command names by ``--config-dir``."""
+    return [Path(a.partition("=")[2]) for a in sys.argv[1:] if a.startswith("--config-dir=")]
+
+
+def refuse_hidden_files() -> None:
+    """Raise InputError if a chosen file of ``--config-dir`` has the name of one of ours, which Hydra takes instead."""
+    for folder in config_dirs():
+        for group, choice in HydraConfig.get().runtime.choices.items():
+            name = Path(group, f"{choice}.yaml")
+            if (folder / name).is_file() and (CONF / name).is_file() and not (folder / name).samefile(CONF / name):
+                raise InputError(
+                    f"{group}={choice}: {folder / name} has the name of a choice of gan-lightning; rename it"
+                )
 
 
 def report_in_thread(error: threading.ExceptHookArgs) -> None:
@@ -133,14 +159,14 @@ def message_for(error: Exception) -> str:
     """Return an error as one line that names the key, the value and what is allowed; nothing for a bug."""
     if out_of_memory(error):
         return f"out of memory: {one_line(error)}"
-    if line := file_error(error):
+    if line := file_error(error) or yaml_error(error):
         return line
     if not is_config_error(error):
         return ""
     cause = None if isinstance(error, InputError) else error.__cause__
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return unknown_choice(group, choice, error.options)
+        return unknown_choice(group, choice, error.options, config_dirs())
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         key = str(cause.full_key)
         typed = argument_of(key)
@@ -153,15 +179,26 @@ def message_for(error: Exception) -> str:
         return f"{as_typed(error.override)}: not an override; write key=value or group=choice, {quotes}"
     if absent := re.match(r"Could not override '([^']*)'", str(error)):  # a group that this command does not have
         return f"{argument_of(absent[1])}: no such key; --help lists all keys"
-    if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
-        return f"{several[1]}: several values; add -m to sweep over them"
+    messages = {
+        r"Ambiguous value for argument '(.*)'": "{}: several values; add -m to sweep over them",
+        r"In '(.*)': Could not override '\w+@\w+\.": "{}.yaml: must begin with # @package _global_",
+    }
+    if found := next((m.format(f[1]) for pattern, m in messages.items() if (f := re.match(pattern, str(error)))), ""):
+        return found
     if not isinstance(error, HydraException | OmegaConfBaseException | InputError):  # raised without the group's name
         for group, _, choice in (argument.partition("=") for argument in sys.argv[1:]):
             if (choices := choices_of(group)) and choice not in choices:
-                return unknown_choice(group, choice, choices)
+                return unknown_choice(group, choice, choices, config_dirs())
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {first_line(error)}"
     return f"{first_line(error)}: {first_line(cause)}" if isinstance(cause, OmegaConfBaseException) else str(error)
+
+
+def yaml_error(error: Exception) -> str | None:
+    """Return what makes a file invalid YAML, with its name and line; None for other errors."""
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem_mark:
+        return None
+    return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: not valid YAML: {error.problem}"
 
 
 def first_line(error: BaseException) -> str:

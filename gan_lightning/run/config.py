@@ -1,9 +1,12 @@
 """Composing configs, filling in what depends on the machine, and printing commands."""
 
+import difflib
 import logging
 import os
+import pkgutil
 import re
 import shlex
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -106,10 +109,34 @@ def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
 
 def locate(key: str, node: DictConfig) -> Any:
     """Return the class or function of a part at a key; InputError if there is none."""
+    typed = f"{key}._target_={as_typed(node._target_)}"
     try:
-        return hydra.utils.get_object(node._target_)
+        found = hydra.utils.get_object(node._target_)
     except Exception as error:  # an import can fail in any way
-        raise InputError(f"{key}._target_={as_typed(node._target_)}: {one_line(error)}") from error
+        raise InputError(f"{typed}: {import_error(node._target_, error)}") from error
+    if not callable(found):
+        raise InputError(f"{typed}: must be a class or a function, and is a {type(found).__name__}")
+    return found
+
+
+def import_error(name: str, error: Exception) -> str:
+    """Return why Hydra cannot import a class or a function, on one line, with names that may be meant."""
+    parts, cause = name.split("."), error.__cause__
+    if not all(part.isidentifier() for part in parts) or len(parts) == 1:
+        return "must be MODULE.CLASS, as in mypackage.losses.MyLoss"
+    known = [n for n in range(1, len(parts)) if ".".join(parts[:n]) in sys.modules]
+    parent = ".".join(parts[: max(known, default=0)])
+    missing = parts[len(known)] if len(known) < len(parts) else ""
+    if isinstance(cause, AttributeError) or getattr(cause, "name", None) == f"{parent}.{missing}".removeprefix("."):
+        if not parent:
+            return f"No module named '{missing}' in this folder or on PYTHONPATH"
+        module = sys.modules[parent]
+        names = [*vars(module), *(found.name for found in pkgutil.iter_modules(getattr(module, "__path__", ())))]
+        close = difflib.get_close_matches(missing, [n for n in names if not n.startswith("_")], n=1)
+        return f"{parent} has no {missing}" + "".join(f"; did you mean {parent}.{n}?" for n in close)
+    if isinstance(cause, Exception):  # of the user's file
+        return f"cannot be imported: {type(cause).__name__}: {one_line(cause)}"
+    return one_line(error)
 
 
 def checkpoint_path(given: str | Path) -> Path:

@@ -242,6 +242,10 @@ def check_parts(config: DictConfig) -> None:
         is_class = OmegaConf.is_dict(node) and "_target_" in node
         if is_class or (node is None and not (key in REQUIRED_PARTS and "k" in config)):
             continue
+        if OmegaConf.is_dict(node):
+            raise InputError(
+                f"{key}={as_typed(node)}: its class is missing; its YAML file needs _target_: MODULE.CLASS"
+            )
         group = key.replace(".", "/")
         if choices := choices_of(group):
             choice = f"{group}={node}" if node in choices else f"{group}=CHOICE with one of {', '.join(choices)}"

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -57,16 +58,40 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def unknown_choice(group: str, choice: str, choices: Sequence[str]) -> str:
-    """Return the message for a choice that a group does not have, with the one that is meant or all that it has."""
+def unknown_choice(group: str, choice: str, choices: Sequence[str], folders: Sequence[Path] = ()) -> str:
+    """Return the message for a choice that a group does not have, with the one that is meant or all that it has.
+
+    Args:
+        group: The group.
+        choice: The choice.
+        choices: All that the group has.
+        folders: Those of --config-dir, in which the choice's file may be in the wrong place.
+    """
 
     def letters(name: str) -> str:
         return re.sub("[^a-z0-9]", "", name.lower())
 
     message, name = f"{group}={as_typed(choice)}: no such choice", letters(choice)
+    if place := misplaced(group, choice, folders):
+        return f"{message}; {place}"
     same = [f"{group}={known}" for known in choices if letters(known) == name]
     meant = [typed for typed, names in OTHER_NAMES.items() if typed.startswith(f"{group}=") and name in names.split()]
     return f"{message}; use {(same + meant)[0]}" if same + meant else f"{message}; allowed: {', '.join(choices)}"
+
+
+def misplaced(group: str, choice: str, folders: Sequence[Path]) -> str:
+    """Return what to do with the file of a choice that is not where Hydra looks for it; nothing if there is none."""
+    if not re.fullmatch(r"[\w.-]+", choice):
+        return ""
+    for folder in folders:
+        if folder.name == group and (folder / f"{choice}.yaml").is_file():
+            return f"use --config-dir={folder.parent}, the folder that holds {group}/"
+        for pattern in (f"{choice}.yaml", f"*/{choice}.yaml", f"{group}/{choice}.yml"):
+            for path in folder.glob(pattern):
+                return f"{path} must be {folder / group / choice}.yaml"
+    for path in Path().glob(f"*/{group}/{choice}.yaml"):
+        return f"to use {path}, add --config-dir={path.parts[0]}"
+    return ""
 
 
 def known_keys(config: DictConfig) -> list[str]:
@@ -85,6 +110,10 @@ def unknown_key(typed: str, key: str, known: list[str]) -> str:
         if exists and (name == old or name.startswith(f"{old}.")):
             return f"{message}; use {new}"
     parent, _, last = key.rpartition(".")
+    if parent.partition(".")[0] == last:
+        return f"{message}; if it is in a YAML file of a data set, that must begin with # @package _global_"
+    if not known:
+        return f"{message}; {parent} takes none"
     ends = {name: re.split(r"[./]", name)[-1] for name in sorted(known, key=len) if name != key}
     siblings = [name for name in ends if parent and name.startswith(f"{parent}.")]
 
