@@ -104,12 +104,29 @@ def training(steps: int, batch_size: int, precision: str, *typed: str) -> Measur
     return measure
 
 
+def convolutions(steps: int, model: str, precision: str) -> MeasureAll:
+    """Return a function that measures training of convolutional networks by the package and by hand, in turns."""
+
+    def measure() -> Mapping[str, float]:
+        turns = loops.Turns({"hand-written loop": loops.by_hand(64, precision, model=model)}, every_n_steps=10)
+        rate = loops.by_trainer(steps, f"model={model}", f"trainer.precision={precision}", turns=turns)
+        return {"Trainer.fit": rate} | turns.rates(64)
+
+    return measure
+
+
 def training_comparisons(steps: int, bf16: bool) -> dict[str, MeasureAll]:
     """Return the comparisons of training by their titles."""
+    kinds = ("32-true", "bf16-mixed") if bf16 else ("32-true",)
     return {
         "batch 64, 32-true": training(steps, 64, "32-true"),
         **({"batch 64, bf16-mixed": training(steps, 64, "bf16-mixed")} if bf16 else {}),
         "batch 256, 32-true": training(steps, 256, "32-true"),
+        **{
+            f"{model}, batch 64, {p}": convolutions(steps // 5, model, p)
+            for model in ("dcgan", "resnet")
+            for p in kinds
+        },
     }
 
 

@@ -34,9 +34,9 @@ Product = tuple[Tensor, Tensor]
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
 
-def article() -> tuple[GAN, ImageDataModule]:
-    """Return the article's GAN, on the device, and its data, set up."""
-    composed = config.fill_in(config.compose("train", ["experiment=article"]))
+def article(model: str = "mlp") -> tuple[GAN, ImageDataModule]:
+    """Return the article's GAN, possibly with other networks, on the device, and its data, set up."""
+    composed = config.fill_in(config.compose("train", ["experiment=article", f"model={model}"]))
     gan, data = build.gan(composed), build.data(composed)
     data.prepare_data()
     data.setup()
@@ -87,6 +87,7 @@ def by_hand(
     batch_size: int,
     precision: str = "32-true",
     *,
+    model: str = "mlp",
     fused: bool = True,
     split: bool = True,
     shared: bool = True,
@@ -100,6 +101,7 @@ def by_hand(
     Args:
         batch_size: Real images in a minibatch.
         precision: ``32-true`` or ``bf16-mixed``.
+        model: The networks.
         fused: Adam in one kernel.
         split: Split linear layers.
         shared: One pass through G serves both updates.
@@ -108,7 +110,7 @@ def by_hand(
         compiled: Both networks compiled with ``torch.compile``.
         captured: The whole step as a CUDA graph.
     """
-    gan, data = article()
+    gan, data = article(model)
     if split and not compiled:
         split_linear_layers(gan)
     generator, discriminator = gan.generator.train(), gan.discriminator.train()
@@ -118,12 +120,12 @@ def by_hand(
     )
     g, d = (torch.compile(generator), torch.compile(discriminator)) if compiled else (generator, discriminator)
     images, batches = data.train.images.to(DEVICE), order(len(data.train), batch_size)  # type: ignore[union-attr]
-    index = next(batches).to(DEVICE)
+    index, latent_dim = next(batches).to(DEVICE), gan.fixed_latents.shape[1]
 
     def step() -> None:
         real = images[index].float().div_(127.5).sub_(1)
         with autocast(precision):
-            fake = g(torch.randn(batch_size, 100, device=DEVICE))
+            fake = g(torch.randn(batch_size, latent_dim, device=DEVICE))
             if joint:
                 real_logits, fake_logits = d(torch.cat([real, fake.detach()])).chunk(2)
             else:
@@ -134,7 +136,7 @@ def by_hand(
         discriminator_optimizer.zero_grad()
         discriminator.requires_grad_(not frozen)
         with autocast(precision):
-            loss = -softplus(d(fake if shared else g(torch.randn(batch_size, 100, device=DEVICE)))).mean()
+            loss = -softplus(d(fake if shared else g(torch.randn(batch_size, latent_dim, device=DEVICE)))).mean()
         loss.backward()
         discriminator.requires_grad_(True)
         generator_optimizer.step()
