@@ -93,7 +93,7 @@ def table(runs: Runs, metrics: Sequence[str]) -> list[str]:
 def document(runs: Runs) -> str:
     """Return the page: a line on each experiment, and the tables."""
     machines = sorted({path.read_text().strip() for folders in runs.values() for path in machine_files(folders)})
-    images = {name: folders for name, folders in runs.items() if has(folders[0], "fid")}
+    images = {name: folders for name, folders in runs.items() if has(folders[0], "parzen_ll")}
     modes = {name: folders for name, folders in runs.items() if name not in images}
     lines = [
         "# Zoo",

@@ -30,10 +30,11 @@ def check_gan(gan: GAN, *, image_shape: Sequence[int] | None, batch_size: int | 
     check_networks(gan, image_shape)
     check_loss(gan)
     check_penalty(gan, image_shape)
-    gan.mixes_images = gan.mixes_images or mixes_images(gan, image_shape)
-    if gan.mixes_images and getattr(gan.penalty, "needs_independent_images", False):
-        reason = "is of each image by itself, and model.discriminator mixes the images of a batch (batch normalization)"
-        raise InputError(f"penalty={type(gan.penalty).__name__}: the gradient {reason}; use penalty=none, or no mixing")
+    gan.uses_batch_statistics = gan.uses_batch_statistics or uses_batch_statistics(gan, image_shape)
+    if gan.uses_batch_statistics and getattr(gan.penalty, "needs_independent_images", False):
+        reason = "needs a discriminator that treats each image separately, and this one uses batch statistics"
+        hint = "use penalty=none or a discriminator without batch normalization"
+        raise InputError(f"penalty={type(gan.penalty).__name__}: {reason}; {hint}")
     if getattr(gan.loss, "needs_lipschitz", False) and not (gan.penalty or is_spectrally_normalized(gan)):
         options = "penalty=wgan_gp, penalty=weight_clipping or model.discriminator.spectral_norm=true"
         raise InputError(f"loss={type(gan.loss).__name__}: it is unbounded unless D's slope is bounded; add {options}")
@@ -69,7 +70,7 @@ def check_networks(gan: GAN, image_shape: Sequence[int] | None) -> None:
             module.training = training
 
 
-def mixes_images(gan: GAN, image_shape: Sequence[int] | None) -> bool:
+def uses_batch_statistics(gan: GAN, image_shape: Sequence[int] | None) -> bool:
     """Return whether an image changes the logit that D, in training mode, returns for another one of its batch."""
     if not image_shape:
         return False

@@ -53,7 +53,7 @@ class GAN(LightningModule):
         gradient_clip_val: Bound on each network's gradient; None or 0: no clipping.
         gradient_clip_algorithm: "norm" bounds the norm of the whole gradient, "value" each entry.
         accumulate_grad_batches: Minibatches whose gradients are averaged before an update.
-        num_fixed_latents: Number of fixed noise vectors for the sample grid; with classes, at least one for each row.
+        num_fixed_latents: Number of fixed noise vectors for the sample grid; rounded up to as many for each class.
         num_classes: Classes that both networks are conditioned on; 0: none.
         seed: Determines the noise and the fixed latents.
 
@@ -106,12 +106,13 @@ class GAN(LightningModule):
         self.latent_scale, self.k, self.seed = latent_scale, k, seed
         self.gradient_clip_val, self.gradient_clip_algorithm = gradient_clip_val, gradient_clip_algorithm
         self.accumulate_grad_batches, self.num_classes = accumulate_grad_batches, num_classes
-        self.mixes_images = any(isinstance(module, _BatchNorm) for module in discriminator.modules())
+        self.uses_batch_statistics = any(isinstance(module, _BatchNorm) for module in discriminator.modules())
         # Built here and not in configure_optimizers, so that wrong arguments are found before any data is read.
         self.generator_optimizer = generator_optimizer(generator.parameters())
         self.discriminator_optimizer = discriminator_optimizer(discriminator.parameters())
         rows = min(num_classes, num_fixed_latents) or 1  # a class each, of which all have the same noise
         columns = math.ceil(num_fixed_latents / rows)
+        columns = columns if columns <= 10 else 8 * math.ceil(columns / 8)  # several rows of 8 for each class
         fixed_latents = prior(columns, generator=torch.Generator().manual_seed(seed)).repeat(rows, 1)
         self.register_buffer("fixed_latents", fixed_latents)
         self.register_buffer("fixed_labels", torch.arange(rows).repeat_interleave(columns) if num_classes else None)
@@ -169,11 +170,11 @@ class GAN(LightningModule):
         return {name: value.detach() for name, value in outputs.items()}, fake
 
     def discriminate(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return D's logits (N, 1) of real and of generated images, in one pass unless D mixes the images of a batch.
+        """Return D's logits (N, 1) of real and of generated images, in one pass unless it uses batch statistics.
 
-        Batch normalization would give both the statistics of both.
+        Batch normalization would mix the statistics of real and generated images.
         """
-        if self.mixes_images:
+        if self.uses_batch_statistics:
             return self.discriminator(real, labels), self.discriminator(fake, labels)
         real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), labels.repeat(2)).chunk(2)
         return real_logits, fake_logits

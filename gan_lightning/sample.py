@@ -38,12 +38,12 @@ def main(config: DictConfig) -> None:
         per_line = sampling.INTERPOLATION_STEPS if config.show == "interpolation" else 1
         memory.check_images("num_images", config.num_images, checkpoint.config, images=per_line)
     gan = checkpoint.gan().to(build.device(config.device))
-    asked = [config.label] if config.label is not None else config.labels
-    if asked is not None and not set(asked) <= set(range(gan.num_classes)):
+    labels = [config.label] if config.label is not None else config.labels
+    if labels is not None and not all(type(label) is int and 0 <= label < gan.num_classes for label in labels):
         allowed = f"0 to {gan.num_classes - 1}" if gan.num_classes else "null, as the model was trained without classes"
         key = "labels" if config.label is None else "label"
         raise InputError(f"{key}={as_typed(config[key])}: must be {allowed}")
-    images = sampling.sample(gan, config.num_images, seed=config.seed, labels=asked)
+    images = sampling.sample(gan, config.num_images, seed=config.seed, labels=labels)
     is_of_points = list(checkpoint.config["model"].get("image_shape") or ()) == [2, 1, 1]
     if is_of_points:
         check_for_points(config.show, out)
@@ -53,13 +53,13 @@ def main(config: DictConfig) -> None:
         train = checkpoint.data(root=config.data.root).train
         visualize.save(visualize.nearest_pairs(torch.cat(list(batches)), train.batches()), out)
     elif config.show == "interpolation":
-        lines = to_pixels(sampling.interpolate(gan, config.num_images, seed=config.seed, labels=asked))
+        lines = to_pixels(sampling.interpolate(gan, config.num_images, seed=config.seed, labels=labels))
         visualize.save(visualize.grid(lines, sampling.INTERPOLATION_STEPS), out)
     elif is_of_points and out.suffix == ".png":
         heat, label = sampling.discriminator_map(gan)
         visualize.save(visualize.scatter(torch.cat(list(batches)), heat=heat, heat_label=label), out)
     else:
-        visualize.write_images(batches, out, columns=len(asked or ()) or gan.num_classes)
+        visualize.write_images(batches, out, rows=len(labels or ()) or gan.num_classes)
     print(out)
 
 

@@ -83,14 +83,25 @@ def save(pixels: Tensor, path: Path | str, scale: int = 1) -> None:
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(path)
 
 
-def write_images(batches: Iterable[Tensor], out: Path, *, columns: int = 0) -> None:
+def by_row(pixels: Tensor, rows: int) -> tuple[Tensor, int]:
+    """Return images (N, C, H, W) in the order of a grid whose rows they fill in turn, and its number of columns.
+
+    The first ``rows`` images are the first column, and so on; black images complete the last column.
+    """
+    columns = ceil(len(pixels) / rows)
+    padded = torch.cat([pixels, pixels.new_zeros(rows * columns - len(pixels), *pixels.shape[1:])])
+    return padded.unflatten(0, (columns, rows)).transpose(0, 1).flatten(0, 1), columns
+
+
+def write_images(batches: Iterable[Tensor], out: Path, *, rows: int = 0) -> None:
     """Write batches of images (N, C, H, W), uint8, as a grid (.png), an array ``arr_0`` (.npz) or a folder.
 
     The array is (N, H, W, C), or (N, 2) of points of the plane, which are floats; a folder gets a PNG file per image. A
-    grid has that many columns if that is 2 to 32, and is nearly a square otherwise.
+    grid has ``rows`` rows, which the images fill in turn, if that is 2 to 32, and is nearly a square otherwise.
     """
     if out.suffix == ".png":
-        save(grid(torch.cat(list(batches)), columns if 2 <= columns <= 32 else None), out)
+        images = torch.cat(list(batches))
+        save(grid(*by_row(images, rows)) if 2 <= rows <= min(32, len(images)) else grid(images), out)
     elif out.suffix == ".npz":
         images = torch.cat(list(batches))
         np.savez_compressed(out, (images.flatten(1) if are_points(images) else images.permute(0, 2, 3, 1)).numpy())

@@ -87,7 +87,7 @@ def test_spectral_normalization_bounds_an_unbounded_loss(model: str) -> None:
 def test_gradient_penalties_need_a_discriminator_without_batch_norm(penalty: str) -> None:
     base = composed("model=dcgan", *TINY["dcgan"], f"penalty={penalty}", "model.discriminator.batch_norm=true")
     if penalty in ("none", "weight_clipping"):
-        assert build.gan(base).mixes_images
+        assert build.gan(base).uses_batch_statistics
     else:
-        with pytest.raises(InputError, match=r"^penalty=\w+: the gradient is of each image by itself"):
+        with pytest.raises(InputError, match=r"^penalty=\w+: needs a discriminator that treats each image separately"):
             build.gan(base)

@@ -89,8 +89,8 @@ def batch_norm_discriminator() -> Unconditional:
 @pytest.mark.parametrize(("kind", "by_hand"), [(GAN, algorithm_1), (SimultaneousGAN, simultaneous_steps)])
 def test_real_and_generated_images_do_not_share_batch_statistics(kind: type[GAN], by_hand: Callable[..., None]) -> None:
     gan, expected = (tiny_gan(kind, discriminator=batch_norm_discriminator()) for _ in range(2))
-    assert gan.mixes_images
-    assert not tiny_gan().mixes_images
+    assert gan.uses_batch_statistics
+    assert not tiny_gan().uses_batch_statistics
     _, data = fit(gan, steps=4)
     forward = expected.discriminator.forward
     # algorithm_1 has one pass for both kinds of images, 6 each

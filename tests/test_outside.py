@@ -292,7 +292,7 @@ class Text(Metric):
         (
             {"myconf/data/bars.yaml": FILES["myconf/data/bars.yaml"].replace("features: null", "")},
             "",
-            "metrics.fid: its features are of images of 28 x 28 pixels, and the data's are 8 x 8; use features=null",
+            "metrics.fid: its features are of images of 28 x 28 pixels, and image_shape has 8 x 8; use features=null",
         ),
     ],
 )

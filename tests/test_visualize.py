@@ -24,6 +24,16 @@ def test_each_image_has_the_nearest_on_its_right() -> None:
     assert (picture[:, :, 10:12] == 255).all()
 
 
+def test_images_fill_rows_in_turn(tmp_path: Path) -> None:
+    pixels = torch.arange(1, 8, dtype=torch.uint8).view(7, 1, 1, 1)
+    ordered, columns = visualize.by_row(pixels, 3)
+    assert ordered.view(3, columns).tolist() == [[1, 4, 7], [2, 5, 0], [3, 6, 0]]
+    for rows, size in ((3, (11, 11)), (1, (11, 11)), (2, (14, 8))):
+        visualize.write_images([pixels], tmp_path / "a.png", rows=rows)
+        with Image.open(tmp_path / "a.png") as picture:
+            assert picture.size == size
+
+
 def test_saved_picture_is_the_pixels(tmp_path: Path) -> None:
     pixels = torch.tensor([[[0, 255], [128, 7]]], dtype=torch.uint8)
     visualize.save(pixels, tmp_path / "a.png", scale=3)

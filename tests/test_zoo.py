@@ -29,12 +29,17 @@ def test_every_experiment_says_what_it_shows(experiment: str) -> None:
 
 def test_the_page(tmp_path: Path) -> None:
     runs = {
-        "dcgan": [finished(tmp_path / "a" / str(i), fid=fid, recall=0.8) for i, fid in enumerate((0.5, 0.7))],
+        "dcgan": [
+            finished(tmp_path / "a" / str(i), fid=fid, recall=0.8, parzen_ll=225, modes=10)
+            for i, fid in enumerate((0.5, 0.7))
+        ],
         "ring": [finished(tmp_path / "b", modes=8, good_samples=0.9876)],
+        "stacked_mnist": [finished(tmp_path / "c", fid=2, modes=999, mode_kl=0.1)],
     }
     page = zoo.document(runs)
     assert "| 0.600 ± 0.141 |  | 0.800 ± 0.000 |" in page
     assert "| 8 | 0.988 |  | 0.32 | 1.5 | 1 |" in page
+    assert "| 999 |  | 0.100 | 0.32 | 1.5 | 1 |" in page
     assert "on A processor." in page
     assert page.index("- `dcgan`: ") < page.index("- `ring`: ") < page.index("## MNIST") < page.index("## Points")
     zoo.picture(runs, tmp_path / "zoo.png")

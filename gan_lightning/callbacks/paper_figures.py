@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -27,10 +28,12 @@ class PaperFigures(Callback):
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Write and log both figures."""
-        labels = None if pl_module.fixed_labels is None else pl_module.fixed_labels[::2][:32]
-        samples = to_pixels(sampling.generate(pl_module, pl_module.fixed_latents[::2][:32], labels))
+        number, all_labels = len(pl_module.fixed_latents), pl_module.fixed_labels
+        chosen = torch.arange(min(32, number)) * number // min(32, number)  # of all classes
+        labels = None if all_labels is None else all_labels[chosen]
+        samples = to_pixels(sampling.generate(pl_module, pl_module.fixed_latents[chosen], labels))
         nearest = visualize.nearest_pairs(samples, trainer.datamodule.train.batches())
-        lines = to_pixels(sampling.interpolate(pl_module, 8, seed=self.seed))
+        lines = to_pixels(sampling.interpolate(pl_module, min(max(8, pl_module.num_classes), 16), seed=self.seed))
         for name, tag, picture in (
             ("figure2.png", "figures/nearest", nearest),
             ("figure3.png", "figures/interpolation", visualize.grid(lines, sampling.INTERPOLATION_STEPS)),

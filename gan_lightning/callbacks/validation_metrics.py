@@ -48,11 +48,11 @@ class ValidationMetrics(Callback):
             data, device = trainer.datamodule, pl_module.device
             if not self.real:
                 self.real = list(normalized_batches(data.val.images[: self.num_real].split(EVAL_BATCH_SIZE), device))
-            asked = data.val.labels if pl_module.num_classes else None  # the classes are as frequent as in the data
+            labels = data.val.labels if pl_module.num_classes else None  # the classes are as frequent as in the data
             values = compute_metrics(
                 self.metrics,
-                fake=sample(pl_module, self.num_images, seed=self.seed, labels=asked),
-                labels=repeat_labels(pl_module, self.num_images, asked),
+                fake=sample(pl_module, self.num_images, seed=self.seed, labels=labels),
+                labels=repeat_labels(pl_module, self.num_images, labels),
                 real=self.real,
                 validation=lambda n: normalize(data.val.images[:n].to(device)),
                 train=lambda: normalized_batches(data.train.batches(), device),

@@ -152,15 +152,17 @@ class ImageDataModule(LightningDataModule):
             raise InputError(f"model.image_shape={list(self.image_shape)}: must be {shape} for this data set")
         if self.in_memory or holds_images:
             official = InMemoryImages.of(source)
-            self.train, self.val = official.first(cut), InMemoryImages(*official[torch.arange(cut, len(source))])
+            self.train, self.val = official.first(cut), InMemoryImages(*official[cut:])
             labels = official.labels
         else:
             self.train = StreamedImages(source, cut)
             self.val = InMemoryImages(*StreamedImages(source, len(source))[torch.arange(cut, len(source))])
             labels = torch.as_tensor(getattr(source, "targets", self.val.labels))
-        if self.num_classes and (largest := int(labels.max())) >= self.num_classes:
+        test = InMemoryImages.of(self.open(train=False, download=False))
+        largest = max(int(labels.max()), int(test.labels.max()))
+        if self.num_classes and largest >= self.num_classes:
             raise InputError(f"model.num_classes={self.num_classes}: must be at least {largest + 1} for this data set")
-        self.test = InMemoryImages.of(self.open(train=False, download=False))
+        self.test = test
         if self.device == "auto" and self.trainer and isinstance(self.train, InMemoryImages):
             self.train = self.train.to(self.trainer.strategy.root_device)
 

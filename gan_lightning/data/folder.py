@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from gan_lightning.errors import third_party_errors
+from gan_lightning.errors import InputError, third_party_errors
 
 
 class Folder(ImageFolder):
@@ -26,6 +26,7 @@ class Folder(ImageFolder):
     Raises:
         ValueError: If an argument is out of range.
         FileNotFoundError: If the folder is absent or has no images.
+        InputError: If ``test`` has a class that ``train`` does not have.
     """
 
     def __init__(self, root: str, *, size: int, channels: int, train: bool, download: bool) -> None:
@@ -34,12 +35,27 @@ class Folder(ImageFolder):
         if channels not in (1, 3):
             raise ValueError(f"channels={channels}: must be 1 (grayscale) or 3 (color)")
         grayscale = [v2.Grayscale()] if channels == 1 else []
+        self.train_folder = Path(root) / "train"
         super().__init__(
             str(Path(root) / ("train" if train else "test")),
             loader=read,
+            allow_empty=not train,
             transform=v2.Compose([*grayscale, v2.Resize(size), v2.CenterCrop(size)]),
         )
+        if not self.samples:
+            raise FileNotFoundError(f"no images in {self.root}")
         random.Random(0).shuffle(self.samples)
+        self.targets = [label for _, label in self.samples]
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        """Return the classes, and the label of each: those of ``train``, also for ``test``."""
+        found, indices = super().find_classes(directory)
+        if not self.train_folder.is_dir():
+            return found, indices
+        classes, indices = super().find_classes(str(self.train_folder))
+        if unknown := sorted(set(found).difference(classes)):
+            raise InputError(f"{Path(directory) / unknown[0]}: a class of which {self.train_folder} has no images")
+        return classes, indices
 
 
 def read(path: str) -> Image.Image:

@@ -143,8 +143,8 @@ def evaluate(
     gan.eval()
     report(0, "", "Generating samples", 0.0)
     # Both splits get the same tensors, so that they share the features of these.
-    asked = data.val.labels if gan.num_classes else None  # the classes are as frequent as in the data
-    fake = [batch.float() for batch in sample(gan, num_images, seed=seed, labels=asked, batch_size=EVAL_BATCH_SIZE)]
+    labels = data.val.labels if gan.num_classes else None  # the classes are as frequent as in the data
+    fake = [batch.float() for batch in sample(gan, num_images, seed=seed, labels=labels, batch_size=EVAL_BATCH_SIZE)]
     results = {}
     for stage, (split, images) in enumerate((("validation", data.val), ("test", data.test)), start=1):
         totals: dict[str, float] = {}
@@ -152,7 +152,7 @@ def evaluate(
             # The distance of generated images to the training images does not depend on the split.
             {k: m for k, m in metrics.items() if split == "test" or not getattr(m, "uses_training_images", False)},
             fake=fake,
-            labels=repeat_labels(gan, num_images, asked),
+            labels=repeat_labels(gan, num_images, labels),
             real=_normalized_and_measured(images, gan, totals),
             validation=lambda n: normalize(data.val.images[:n].to(gan.device)),
             train=lambda: normalized_batches(data.train.batches(EVAL_BATCH_SIZE), gan.device),

@@ -1,4 +1,4 @@
-"""Agreement of generated images with the classes that a conditional generator was asked for."""
+"""Agreement of generated images with the classes requested from a conditional generator."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from gan_lightning.metrics.features import FeatureExtractor
 
 
 class LabelAgreement(ImageMetric):
-    """Share of generated images that a classifier assigns to the class that was asked for.
+    """Share of generated images that a classifier assigns to the requested class.
 
     For a conditional GAN only. The classifier must number its classes as the data does.
 
@@ -19,27 +19,27 @@ class LabelAgreement(ImageMetric):
     """
 
     values: ClassVar[dict[str, bool | None]] = {"label_agreement": True, "label_agreement_min": True}
-    asked: Tensor
+    requested: Tensor
     agreed: Tensor
 
     def __init__(self, *, features: FeatureExtractor) -> None:
         super().__init__()
         self.features = features
-        for name in ("asked", "agreed"):
+        for name in ("requested", "agreed"):
             self.add_state(name, default=torch.zeros(features.num_classes), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, *, real: bool, labels: Tensor) -> None:  # type: ignore[override]
-        """Count the classes asked for, (N,), and those that the classifier sees in images (N, C, H, W) in [-1, 1].
+        """Count the requested classes (N,), and those that the classifier finds in images (N, C, H, W) in [-1, 1].
 
         Real images are ignored.
         """
         if not real:
             number = self.features.num_classes
-            self.asked += labels.bincount(minlength=number)[:number]
+            self.requested += labels.bincount(minlength=number)[:number]
             self.agreed += labels[self.features.classify(images) == labels].bincount(minlength=number)[:number]
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``label_agreement``, the share over all images, and ``label_agreement_min``, of the worst class."""
-        asked = self.asked > 0
-        shares = self.agreed[asked] / self.asked[asked]
-        return {"label_agreement": self.agreed.sum() / self.asked.sum(), "label_agreement_min": shares.min()}
+        present = self.requested > 0
+        shares = self.agreed[present] / self.requested[present]
+        return {"label_agreement": self.agreed.sum() / self.requested.sum(), "label_agreement_min": shares.min()}

@@ -53,11 +53,12 @@ class Modes(ImageMetric):
 
         ``mode_kl`` is KL(generated ‖ real), or KL(generated ‖ uniform), of the distributions over classes, in nats.
         """
-        real, fake = self.real[:-1] / self.real[:-1].sum(), self.fake[:-1] / self.fake[:-1].sum()
+        real, fake = (counts[:-1] / counts[:-1].sum().clamp(min=1) for counts in (self.real, self.fake))
         expected = torch.full_like(real, 1 / len(real)) if self.uniform else real
+        kl = torch.special.xlogy(fake, fake / expected.clamp(min=1e-12)).sum()
         return {
             "modes": (fake > 0).sum().float(),
-            "mode_kl": torch.special.xlogy(fake, fake / expected.clamp(min=1e-12)).sum(),
+            "mode_kl": kl if fake.any() else torch.tensor(torch.inf),
             "mode_share_min": fake.min(),
             "mode_share_max": fake.max(),
         }

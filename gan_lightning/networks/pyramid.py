@@ -24,9 +24,10 @@ def resolutions(image_shape: Sequence[int]) -> list[tuple[int, int]]:
     channels, *sides = image_shape
     if min(sides) < 2 * SMALLEST:
         nearest = [channels, *(max(side, 2 * SMALLEST) for side in sides)]
+        hint = "use model=mlp, or mlp_2d for points" if max(sides) == 1 else f"the nearest shape is {nearest}"
         raise ValueError(
             f"image_shape={list(image_shape)}: convolutional networks need a height and width of at least "
-            f"{2 * SMALLEST}; the nearest shape is {nearest}"
+            f"{2 * SMALLEST}; {hint}"
         )
     count = (min(sides) // SMALLEST).bit_length()
     return [(sides[0] >> i, sides[1] >> i) for i in range(count)]

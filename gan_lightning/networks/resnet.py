@@ -61,7 +61,7 @@ def check_blocks(blocks: int) -> None:
 
 
 class Resize(nn.Module):
-    """Average pooling or bilinear interpolation to (height, width).
+    """Average pooling to half the height and width, or bilinear interpolation.
 
     Args:
         size: Height and width afterwards.
@@ -74,7 +74,8 @@ class Resize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C, height, width) for (N, C, H, W)."""
         if x.shape[-1] > self.size[-1]:
-            return F.adaptive_avg_pool2d(x, self.size)
+            is_even = x.shape[2:] == (2 * self.size[0], 2 * self.size[1])
+            return F.avg_pool2d(x, 2) if is_even else F.adaptive_avg_pool2d(x, self.size)
         return F.interpolate(x, self.size, mode="bilinear", align_corners=False)
 
 

@@ -176,7 +176,7 @@ def metrics(config: DictConfig) -> dict[str, Metric]:
         size: Any = next((part.image_size for part in metric.modules() if hasattr(part, "image_size")), None)
         shape = OmegaConf.select(config, "model.image_shape")  # not in the config of every command
         if size and shape and tuple(shape[1:]) != size:
-            reason = f"images of {size[0]} x {size[1]} pixels, and the data's are {shape[1]} x {shape[2]}"
+            reason = f"images of {size[0]} x {size[1]} pixels, and image_shape has {shape[1]} x {shape[2]}"
             raise InputError(f"metrics.{name}: its features are of {reason}; use features=null")
     return built
 

@@ -116,7 +116,7 @@ def config_dirs() -> list[Path]:
 
 
 def refuse_hidden_files() -> None:
-    """Raise InputError if a chosen file of ``--config-dir`` has the name of one of ours, which Hydra takes instead."""
+    """Raise InputError if a chosen file of ``--config-dir`` has the name of a file in conf/, which Hydra would use."""
     for folder in config_dirs():
         for group, choice in HydraConfig.get().runtime.choices.items():
             name = Path(group, f"{choice}.yaml")
@@ -156,7 +156,7 @@ def is_config_error(error: Exception) -> bool:
 
 
 def message_for(error: Exception) -> str:
-    """Return an error as one line that names the key, the value and what is allowed; nothing for a bug."""
+    """Return an error as one line that names the key, the value and what is allowed; "" for an unexpected error."""
     if out_of_memory(error):
         return f"out of memory: {one_line(error)}"
     if line := file_error(error) or yaml_error(error):

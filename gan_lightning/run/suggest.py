@@ -23,6 +23,24 @@ RENAMED = {  # former keys, and words of other projects
     "epochs": "trainer.max_epochs",
     "gpus": "trainer.devices",
     "z_dim": "model.latent_dim",
+    "nz": "model.latent_dim",
+    "gpu": "trainer.devices",
+    "n_critic": "k",
+    "critic_iters": "k",
+    "d_steps": "k",
+    "class": "label",
+    "num_labels": "model.num_classes",
+    "class_conditional": "model.num_classes",
+    "conditional": "model.num_classes",
+    "projection": "model.num_classes",
+    "label_smoothing": "loss.label_smoothing",
+    "lambda_gp": "penalty.gamma",
+    "gp_weight": "penalty.gamma",
+    "clip_value": "penalty.bound",
+    "img_size": "image_shape",
+    "data.size": "data.dataset.size",
+    "data.channels": "data.dataset.channels",
+    "model.batch_norm": "model.discriminator.batch_norm",
 }
 
 OTHER_NAMES = {  # what to type, and how papers and other projects call it, in small letters and digits
@@ -50,6 +68,15 @@ OTHER_NAMES = {  # what to type, and how papers and other projects call it, in s
     "data=mnist": "digits",
     "data=folder": "images imagefolder own custom",
     "data=gaussian": "normal 1d",
+    "data=ring": "8gaussians gaussians gmm",
+    "data=grid": "25gaussians",
+    "data=two_moons": "moons",
+    "experiment=ring data=spiral": "spiral",
+    "experiment=ring data=two_moons": "moons twomoons",
+    "experiment=least_squares": "lsgan",
+    "experiment=hinge": "sngan",
+    "experiment=relativistic_average": "ragan rasgan",
+    "experiment=conditional": "cgan acgan",
 }
 
 

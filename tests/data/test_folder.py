@@ -48,6 +48,36 @@ def test_images_are_resized_and_cropped(tmp_path: Path, channels: int, mode: str
     assert (image.size, image.mode, label) == ((10, 10), mode, 0)
 
 
+def folder_of(root: Path, **classes: list[str]) -> Path:
+    """Write an image for each of the classes of each split."""
+    for split, names in classes.items():
+        for name in names:
+            (root / split / name).mkdir(parents=True)
+            Image.new("L", (8, 8)).save(root / split / name / "0.png")
+    return root
+
+
+def test_test_images_have_the_labels_of_the_training_images(tmp_path: Path) -> None:
+    root = str(folder_of(tmp_path, train=["a", "b", "c"], test=["a", "c"]))
+    train, test = (Folder(root, size=8, channels=1, train=train, download=False) for train in (True, False))
+    assert test.class_to_idx == train.class_to_idx
+    assert sorted(label for _, label in test.samples) == [0, 2]
+    assert train.targets == [label for _, label in train.samples]
+
+
+def test_a_class_without_training_images_is_refused(tmp_path: Path) -> None:
+    root = str(folder_of(tmp_path, train=["a"], test=["a", "d"]))
+    with pytest.raises(InputError, match=r"test/d: a class of which .*train has no images"):
+        Folder(root, size=8, channels=1, train=False, download=False)
+
+
+def test_a_test_folder_without_images_is_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, train=["a"])
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"no images in .*test"):
+        Folder(str(tmp_path), size=8, channels=1, train=False, download=False)
+
+
 def test_a_message_from_a_worker_loses_its_traceback() -> None:
     line = "a.png: cannot be read"
     assert str(InputError(line)) == line

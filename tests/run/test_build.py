@@ -132,9 +132,11 @@ def with_minibatch_mean(*typed: str) -> DictConfig:
 
 
 def test_a_discriminator_that_compares_images_is_recognized() -> None:
-    assert build.gan(with_minibatch_mean("penalty=none")).mixes_images
-    assert not build.gan(filled_in()).mixes_images
-    with pytest.raises(InputError, match=r"^penalty=NeedsIndependentImages: the gradient is of each image by itself"):
+    assert build.gan(with_minibatch_mean("penalty=none")).uses_batch_statistics
+    assert not build.gan(filled_in()).uses_batch_statistics
+    with pytest.raises(
+        InputError, match=r"^penalty=NeedsIndependentImages: needs a discriminator that treats each image separately"
+    ):
         build.gan(with_minibatch_mean(f"penalty._target_={HERE}.NeedsIndependentImages"))
 
 

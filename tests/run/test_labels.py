@@ -65,6 +65,7 @@ def test_figures_of_one_class(conditional: Path, tmp_path: Path, show: str) -> N
         (["labels=[]"], "labels=[]: must be a list, as in [0,1,2]"),
         (["labels=7"], "labels=7: must be a list, as in [0,1,2]"),
         (["labels=[a]"], "labels=[a]: must be 0 to 9"),
+        (["labels=[true]"], "labels=[true]: must be 0 to 9"),
         (["label=x"], "label=x: must be a whole number"),
         (["label=7", "labels=[1]"], "label=7: labels is set, too; use one of them"),
     ],
