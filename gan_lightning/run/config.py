@@ -88,7 +88,7 @@ def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
         trainer.precision = "bf16-mixed" if on_cpu and torch.cpu._is_avx512_bf16_supported() else "32-true"
     if isinstance(trainer.val_check_interval, float):  # a share of a pass over the data
         trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch or 1
-    if (trainer.devices, trainer.num_nodes) != (1, 1) and trainer.strategy in ("auto", "ddp"):
+    if trainer.strategy == "ddp" or (trainer.strategy == "auto" and (trainer.devices, trainer.num_nodes) != (1, 1)):
         # While one network is updated, DDP must not wait for gradients of the other's parameters.
         trainer.strategy = "ddp_find_unused_parameters_true"
     for name, metric in (config.metrics or {}).items():

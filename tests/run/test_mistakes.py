@@ -111,7 +111,6 @@ def test_impossible_values(override: str, line: str) -> None:
         (["trainer.val_check_interval=0"], "trainer.val_check_interval=0: must be above 0"),
         (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0: must be above 0"),
         (["optimizer.generator.lr=-1"], "optimizer.generator.lr=-1: must be a number of at least 0"),
-        (["data=gaussian"], r"model.image_shape=\[1,28,28\]: .*add model=mlp_1d"),
         (["cuda_graphs=true", "trainer.devices=2"], "cuda_graphs=true: needs trainer.devices=1"),
         (["cuda_graphs=true", "trainer.detect_anomaly=true"], "cuda_graphs=true: .*detect_anomaly=false"),
         (["trainer.precision=16-mixed", "trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1.0: .*16-mixed"),
@@ -183,7 +182,7 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
         ("colour=red", "colour=red: no such key; --help lists all keys"),
         ("~logger", "~logger: keys cannot be deleted; use logger=n"),
         # choices
-        ("model=unheard", "model=unheard: no such choice; allowed: goodfellow2014, mlp, mlp_1d"),
+        ("model=unheard", "model=unheard: no such choice; allowed: dcgan, goodfellow2014, mlp, mlp_1d"),
         ("optimizer/scheduler=x", "optimizer/scheduler=x: .*allowed: constant, cosine, exponential, linear"),
         ("optimizer.scheduler=cosine", "optimizer.scheduler=cosine: .*type optimizer/scheduler=cosine"),
         (
@@ -340,6 +339,19 @@ def test_a_traceback_on_request(tmp_path: Path) -> None:
 
 def fill_in(*typed: str) -> None:
     config.fill_in(schema.validate("train", config.compose("train", list(typed))), typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "strategy"),
+    [
+        ([], "auto"),
+        (["trainer.strategy=ddp"], "ddp_find_unused_parameters_true"),
+        (["trainer.devices=2"], "ddp_find_unused_parameters_true"),
+        (["trainer.devices=2", "trainer.strategy=fsdp"], "fsdp"),
+    ],
+)
+def test_data_parallel_training_expects_parameters_without_gradient(typed: list[str], strategy: str) -> None:
+    assert config.fill_in(config.compose("train", typed), typed).trainer.strategy == strategy
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has one")
