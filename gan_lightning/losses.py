@@ -43,6 +43,8 @@ class NonSaturating(Minimax):
         ValueError: If it is out of range.
     """
 
+    label_smoothing = 0.0  # of subclasses with a constructor of their own
+
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing={label_smoothing}: must be at least 0 and below 1")

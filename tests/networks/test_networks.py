@@ -82,7 +82,7 @@ def test_shapes_and_ranges(name: str, num_classes: int, image_shape: list[int]) 
 @pytest.mark.parametrize("name", ["dcgan", "resnet"])
 @pytest.mark.parametrize(
     ("image_shape", "nearest"),
-    [([1, 5, 5], [1, 8, 8]), ([3, 7, 64], [3, 8, 64]), ([3, 64, 1], [3, 64, 8]), ([1, 1, 1], [1, 8, 8])],
+    [([1, 5, 5], [1, 8, 8]), ([3, 7, 64], [3, 8, 64]), ([3, 64, 1], [3, 64, 8])],
     ids=str,
 )
 def test_sizes_that_are_too_small(name: str, image_shape: list[int], nearest: list[int]) -> None:
@@ -93,6 +93,12 @@ def test_sizes_that_are_too_small(name: str, image_shape: list[int], nearest: li
         assert str(error.value).endswith(str(nearest))
         assert "\n" not in str(error.value)
         build(name, nearest)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "resnet"])
+def test_points_are_for_fully_connected_networks(name: str) -> None:
+    with pytest.raises(ValueError, match=r"image_shape=\[2, 1, 1\]: .*use model=mlp, or mlp_2d for points$"):
+        discriminator(name, [2, 1, 1])
 
 
 @every

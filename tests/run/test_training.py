@@ -403,7 +403,6 @@ class Faulty:
     ("part", "line"),
     [
         ("loss._target_={}.Loss", "loss: Loss failed: mat1 and mat2 shapes cannot be multiplied .*"),
-        ("penalty._target_={}.Penalty", "penalty: Penalty failed: KeyError: 'what'"),
         ("+callbacks.own._target_={}.Step", "callbacks.own: Step failed: AssertionError"),
     ],
 )
