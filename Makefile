@@ -15,7 +15,7 @@ touch $@
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check audit tensorboard sweep classifier bench speedrun zoo notebooks clean
+.PHONY: help setup train test coverage check audit tensorboard sweep classifier bench speedrun zoo notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,8 +35,11 @@ $(BIN)/.audit: $(BIN)/.train
 train: $(BIN)/.train ## train a GAN on MNIST; ARGS="key=value ..." changes the run
 	$(RUN) gan_lightning.train $(ARGS)
 
-test: setup ## run all tests except the slow ones, and report coverage
-	OMP_NUM_THREADS=1 $(RUN) pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=term-missing:skip-covered
+test: setup ## run all tests except the slow ones
+	OMP_NUM_THREADS=1 $(RUN) pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+coverage: ## run the same tests, which takes twice as long, and report coverage
+	$(MAKE) test ARGS="--cov --cov-report=term-missing:skip-covered"
 
 check: setup ## lint, and check formatting and types
 	$(RUN) ruff check .

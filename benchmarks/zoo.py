@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -59,7 +60,8 @@ def train(experiment: str, seed: int, folder: Path, overrides: Sequence[str]) ->
     command = [sys.executable, "-m", "gan_lightning.train", *typed, f"hydra.run.dir={folder}"]
     print(f"{experiment}, seed {seed}{' (resumed)' if resumed else ''}", flush=True)
     subprocess.run(command, check=True, cwd=CHECKOUT)
-    (folder / "machine.txt").write_text(processor() + "\n")
+    threads = torch.get_num_threads()
+    (folder / "machine.txt").write_text(f"{processor()} with {threads} thread{'s' * (threads > 1)}\n")
 
 
 def description(experiment: str) -> str:
@@ -92,8 +94,9 @@ def table(runs: Runs, metrics: Sequence[str]) -> list[str]:
 
 def document(runs: Runs) -> str:
     """Return the page: a line on each experiment, and the tables."""
-    machines = sorted({path.read_text().strip() for folders in runs.values() for path in machine_files(folders)})
-    images = {name: folders for name, folders in runs.items() if has(folders[0], "parzen_ll")}
+    files = [folder / "machine.txt" for folders in runs.values() for folder in folders]
+    machines = sorted({path.read_text().strip() for path in files if path.exists()})
+    images = {name: runs[name] for name in runs if "parzen_ll" in (runs[name][0] / "metrics.json").read_text()}
     modes = {name: folders for name, folders in runs.items() if name not in images}
     lines = [
         "# Zoo",
@@ -101,6 +104,7 @@ def document(runs: Runs) -> str:
         "Every experiment is one file and one command, `python -m gan_lightning.train experiment=NAME`. `make zoo`",
         "runs them all and writes this page. Values are means over seeds ± standard deviation, on the test set.",
         f"Minutes are training with validation on {', '.join(machines) or 'an unknown machine'}.",
+        "Experiments that are not on this page have not been run with this version.",
         "",
         "![Samples of each experiment](zoo.png)",
         "",
@@ -113,16 +117,6 @@ def document(runs: Runs) -> str:
         if some:
             lines += ["", f"## {title}", "", *table(some, metrics)]
     return "\n".join(lines) + "\n"
-
-
-def machine_files(folders: Sequence[Path]) -> list[Path]:
-    """Return the files that name the machines on which runs were made."""
-    return [path for folder in folders if (path := folder / "machine.txt").exists()]
-
-
-def has(folder: Path, metric: str) -> bool:
-    """Return whether a run has a metric."""
-    return metric in json.loads((folder / "metrics.json").read_text())
 
 
 def picture(runs: Runs, path: Path, columns: int = 4) -> None:

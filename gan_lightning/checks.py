@@ -11,6 +11,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lightning.errors import InputError, third_party_errors
 from gan_lightning.gan import GAN
+from gan_lightning.networks import evaluation_mode
 
 
 def check_gan(gan: GAN, *, image_shape: Sequence[int] | None, batch_size: int | None) -> None:
@@ -51,23 +52,18 @@ def check_gan(gan: GAN, *, image_shape: Sequence[int] | None, batch_size: int | 
 @torch.no_grad()
 def check_networks(gan: GAN, image_shape: Sequence[int] | None) -> None:
     """Pass two noise vectors through both networks, in evaluation mode; InputError if the shapes do not fit."""
-    networks = gan.generator, gan.discriminator
-    modes = {module: module.training for network in networks for module in network.modules()}
     z, labels = gan.prior(2, generator=torch.Generator().manual_seed(0)), torch.zeros(2, dtype=torch.int64)
-    try:
+    with evaluation_mode(gan.generator, gan.discriminator):
         with third_party_errors(f"model.generator: fails on noise {list(z.shape)} of model.prior and labels"):
-            images = gan.generator.eval()(z, labels)
+            images = gan.generator(z, labels)
             shape = list(images.shape)
         if image_shape and shape != [2, *image_shape]:
             allowed = f"must be model.image_shape={list(image_shape)}"
             raise InputError(f"model.generator: returns images {shape[1:]}; {allowed}")
         with third_party_errors(f"model.discriminator: fails on images {shape} and labels"):
-            shape = list(gan.discriminator.eval()(images, labels).shape)
+            shape = list(gan.discriminator(images, labels).shape)
         if shape != [2, 1]:
             raise InputError(f"model.discriminator: returns {shape} for 2 images; must be logits [2, 1]")
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def uses_batch_statistics(gan: GAN, image_shape: Sequence[int] | None) -> bool:
@@ -88,8 +84,8 @@ def check_penalty(gan: GAN, image_shape: Sequence[int] | None) -> None:
         return
     with torch.random.fork_rng(devices=[]), third_party_errors("penalty: fails on D and images of each kind"):
         images, labels = torch.randn(2, 2, *image_shape), torch.zeros(2, dtype=torch.int64)
-        discriminator = copy.deepcopy(gan.discriminator).eval()
-        penalty = gan.penalty(lambda x: discriminator(x, labels.repeat(len(x) // 2)), *images)
+        with evaluation_mode(gan.discriminator):
+            penalty = gan.penalty(lambda x: gan.discriminator(x, labels.repeat(len(x) // 2)), *images)
     if not (isinstance(penalty, Tensor) and penalty.ndim == 0):
         raise InputError("penalty: must return a scalar, of D and images of each kind")
 

@@ -44,7 +44,7 @@ def main(config: DictConfig) -> None:
         key = "labels" if config.label is None else "label"
         raise InputError(f"{key}={as_typed(config[key])}: must be {allowed}")
     images = sampling.sample(gan, config.num_images, seed=config.seed, labels=labels)
-    is_of_points = list(checkpoint.config["model"].get("image_shape") or ()) == [2, 1, 1]
+    is_of_points = visualize.are_points(next(sampling.sample(gan, 1, seed=0, batch_size=1)))
     if is_of_points:
         check_for_points(config.show, out)
     batches = (batch.cpu() if is_of_points else to_pixels(batch).cpu() for batch in images)

@@ -1,12 +1,12 @@
 """Sampling from a trained GAN."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from gan_lightning.gan import GAN
+from gan_lightning.networks import evaluation_mode
 
 INTERPOLATION_STEPS = 12
 
@@ -58,18 +58,6 @@ def generate(gan: GAN, z: Tensor, labels: Tensor | None = None) -> Tensor:
     """
     with evaluation_mode(gan):
         return gan(z.to(gan.fixed_latents), None if labels is None else labels.to(gan.device)).float()
-
-
-@contextmanager
-def evaluation_mode(gan: GAN) -> Iterator[None]:
-    """Put all modules into evaluation mode within the context."""
-    modes = {module: module.training for module in gan.modules()}
-    gan.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def interpolate(

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from importlib import import_module
 from io import StringIO
@@ -177,11 +178,19 @@ def tiny_gan(kind: type[GAN] = GAN, **changes: Any) -> GAN:
     return kind(**(parts | changes))
 
 
-def fit(gan: GAN, steps: int, size: int = 6, accelerator: str = "cpu", **options: Any) -> tuple[Trainer, Tensor]:
+def fit(
+    gan: GAN,
+    steps: int,
+    size: int = 6,
+    accelerator: str = "cpu",
+    shape: Sequence[int] = (1, 4, 4),
+    **options: Any,
+) -> tuple[Trainer, Tensor]:
     """Train for a few steps on random images, labelled 0, 1, 2, ...; return the trainer and the images of each step."""
     n = size * gan.k * gan.accumulate_grad_batches
-    images = torch.rand(steps * n, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    batches = [(batch, torch.arange(n)) for batch in images.split(n)]
+    images = torch.rand(steps * n, *shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    labels = torch.arange(n) % (gan.num_classes or n)
+    batches = [(batch, labels) for batch in images.split(n)]
     trainer = Trainer(
         accelerator=accelerator,
         max_steps=steps,
@@ -192,7 +201,7 @@ def fit(gan: GAN, steps: int, size: int = 6, accelerator: str = "cpu", **options
         **options,
     )
     trainer.fit(gan, DataLoader(batches, batch_size=None))
-    return trainer, images.view(steps, n, 1, 4, 4)
+    return trainer, images.view(steps, n, *shape)
 
 
 class Unconditional(nn.Sequential):

@@ -3,16 +3,14 @@
 from typing import Any
 
 import pytest
-import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LambdaCallback
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.run import build, config, schema
+from tests.helpers import fit
 
 BATCH = 4
 TINY = {  # overrides of each network
@@ -41,20 +39,11 @@ def chosen(group: str, choice: str) -> Any:
     return node if "_target_" in node else None
 
 
-def train(gan: GAN, shape: list[int], steps: int = 2) -> list[dict[str, Tensor]]:
-    """Train for a few steps on random images, and return what each step does."""
-    images = torch.rand(BATCH, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    batch, outputs = (images, torch.arange(BATCH) % max(gan.num_classes, 1)), []
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=LambdaCallback(on_train_batch_end=lambda t, g, result, *_: outputs.append(result)),
-    )
-    trainer.fit(gan, DataLoader([batch] * steps, batch_size=None))
+def train(gan: GAN, shape: list[int]) -> list[dict[str, Tensor]]:
+    """Train for two steps on random images, and return what each step does."""
+    outputs: list[dict[str, Tensor]] = []
+    spy = LambdaCallback(on_train_batch_end=lambda trainer, gan, result, *_: outputs.append(result))
+    fit(gan, steps=2, size=BATCH, shape=shape, callbacks=spy)
     return outputs
 
 

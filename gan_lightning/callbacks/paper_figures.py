@@ -28,10 +28,11 @@ class PaperFigures(Callback):
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Write and log both figures."""
-        number, all_labels = len(pl_module.fixed_latents), pl_module.fixed_labels
-        chosen = torch.arange(min(32, number)) * number // min(32, number)  # of all classes
-        labels = None if all_labels is None else all_labels[chosen]
-        samples = to_pixels(sampling.generate(pl_module, pl_module.fixed_latents[chosen], labels))
+        latents, labels = pl_module.fixed_latents, pl_module.fixed_labels
+        count = min(32, len(latents))
+        chosen = torch.arange(count) * len(latents) // count  # of all classes
+        samples = sampling.generate(pl_module, latents[chosen], None if labels is None else labels[chosen])
+        samples = to_pixels(samples)
         nearest = visualize.nearest_pairs(samples, trainer.datamodule.train.batches())
         lines = to_pixels(sampling.interpolate(pl_module, min(max(8, pl_module.num_classes), 16), seed=self.seed))
         for name, tag, picture in (

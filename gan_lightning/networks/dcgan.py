@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gan_lightning.networks import check_sizes
 from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
 from gan_lightning.networks.mlp import check_slope
-from gan_lightning.networks.pyramid import channels, check_hidden, resolutions
+from gan_lightning.networks.pyramid import channels, logit_layers, resolutions
 from gan_lightning.networks.spectral_norm import normalize_layers
 
 
@@ -102,7 +102,6 @@ class Discriminator(nn.Module):
         super().__init__()
         check_sizes(width=width, max_width=max_width)
         check_slope(negative_slope)
-        check_hidden(hidden)
         check_num_classes(num_classes)
         sizes = resolutions(image_shape)
         widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
@@ -113,13 +112,9 @@ class Discriminator(nn.Module):
                 layers.append(nn.BatchNorm2d(c_out))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
         features = widths[-1] * sizes[-1][0] * sizes[-1][1]
-        layers.append(nn.Flatten())
-        if hidden:
-            layers += [nn.Linear(features, hidden), nn.LeakyReLU(negative_slope, inplace=True)]
-            features = hidden
-        layers.append(nn.Linear(features, 1))
+        layers += logit_layers(features, hidden, negative_slope)
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-        self.projection = Projection(features, num_classes) if num_classes else None
+        self.projection = Projection(hidden or features, num_classes) if num_classes else None
         initialize(self, weight_init)
         if spectral_norm:
             normalize_layers(self)

@@ -1,6 +1,8 @@
-"""What convolutional networks share: their resolutions and channels."""
+"""What convolutional networks share: their resolutions, channels and last layers."""
 
 from collections.abc import Sequence
+
+from torch import nn
 
 from gan_lightning.networks import check_sizes
 
@@ -38,7 +40,20 @@ def channels(width: int, max_width: int, levels: int) -> list[int]:
     return [min(width << i, max_width) for i in range(levels)]
 
 
-def check_hidden(hidden: int) -> None:
-    """Raise ValueError unless the width of a layer that may be absent is at least 0 and below 2**31."""
+def logit_layers(features: int, hidden: int, negative_slope: float) -> list[nn.Module]:
+    """Return the last layers of a discriminator: from (N, C, h, w) with C * h * w features to logits (N, 1).
+
+    Args:
+        features: Number of features.
+        hidden: Width of a fully connected layer with LeakyReLU; 0: none.
+        negative_slope: Slope of LeakyReLU for negative inputs.
+
+    Raises:
+        ValueError: If ``hidden`` is out of range.
+    """
     if not 0 <= hidden < 2**31:
         raise ValueError(f"hidden={hidden}: must be at least 0 (no such layer) and below 2**31")
+    if not hidden:
+        return [nn.Flatten(), nn.Linear(features, 1)]
+    activation = nn.LeakyReLU(negative_slope, inplace=True)
+    return [nn.Flatten(), nn.Linear(features, hidden), activation, nn.Linear(hidden, 1)]
