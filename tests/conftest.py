@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from tests import helpers
 
 # Event files of one second are read in their names' order, in which 10 is before 9: count from 1000 in this process.
 event_file_writer._global_uid = event_file_writer.AtomicCounter(1000)
+
+# Shells ignore it for background jobs, and child processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -110,12 +110,7 @@ def test_an_interrupted_run_gives_the_same_bits(
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_without_checkpoints_says_so(tmp_path: Path, signum: int) -> None:
     killer = f"+callbacks.signal={{_target_: tests.helpers.SignalAt, step: 4, signum: {int(signum)}}}"
-    program = (
-        "import runpy, signal\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells ignore it for background jobs
-        "runpy.run_module('gan_lightning.train', run_name='__main__')"
-    )
-    done = call("-c", program, *SMALL, "callbacks.checkpoints=null", killer, cwd=tmp_path)
+    done = command("train", *SMALL, "callbacks.checkpoints=null", killer, cwd=tmp_path)
     assert done.returncode == 128 + signum
     assert re.search(rf"Stopped by {signal.Signals(signum).name} at step [45], without a checkpoint", done.stdout)
 
