@@ -1,4 +1,7 @@
-"""Evaluate a checkpoint: ``python -m gan_lightning.evaluate checkpoint=PATH [metrics=...] [out=FILE.json]``."""
+"""Evaluate a checkpoint: ``python -m gan_lightning.evaluate checkpoint=PATH [out=FILE.json]``.
+
+The metrics are those of its run, or those that are chosen: ``metrics=default``, ``metrics.kid=null``.
+"""
 
 from pathlib import Path
 
@@ -17,10 +20,12 @@ def main(config: DictConfig) -> None:
     from gan_lightning.callbacks.final_evaluation import evaluate_with_progress, save_metrics
     from gan_lightning.run import build, memory
     from gan_lightning.run.checkpoint import Checkpoint
-    from gan_lightning.run.config import resolve_paths, trusted_names
+    from gan_lightning.run.config import resolve_paths, trusted_names, typed_overrides
 
     checkpoint = Checkpoint(config.checkpoint, trusted_names(config.trust))
     memory.check_images("num_images", config.num_images, checkpoint.config)
+    if not any(typed.lstrip("+~").startswith(("metrics", "features")) for typed in typed_overrides()):
+        config.metrics = checkpoint.config["metrics"]
     config.features = config.features or checkpoint.config.get("features")
     metrics, gan = build.metrics(resolve_paths(config)), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)

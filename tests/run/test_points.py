@@ -93,11 +93,13 @@ def test_sample_refuses_what_needs_images(ring: Path, tmp_path: Path, typed: str
     assert not list(tmp_path.iterdir())
 
 
-def test_evaluate_takes_the_metrics_of_points(ring: Path, tmp_path: Path) -> None:
-    typed = ("metrics=points", "num_images=300", "out=metrics.json")
+@pytest.mark.parametrize("typed", [(), ("metrics=points",)], ids=["the run's", "typed"])
+def test_evaluate_takes_the_metrics_of_points(ring: Path, tmp_path: Path, typed: tuple[str, ...]) -> None:
+    typed = (*typed, "num_images=300", "out=metrics.json")
     done = helpers.command("evaluate", f"checkpoint={ring}", *typed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     ours, runs = helpers.metrics(tmp_path), helpers.metrics(ring)
+    assert "parzen_ll" not in ours
     for name in MEASURED:
         assert ours[name] == pytest.approx(runs[name])
 
