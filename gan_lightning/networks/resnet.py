@@ -1,14 +1,16 @@
 """Residual networks without normalization, after R3GAN (Huang et al., The GAN is dead; long live the GAN!, 2024).
 
-Simplified: the convolutions have no groups, which are slow on a CPU; there are no blocks at the image's own resolution,
-where they would cost the most; and G ends in a tanh.
+Adapted to small images and a CPU. Convolutions of stride 2 change the resolution (published: interpolation), and G
+starts with a linear layer (published: a learned constant whose channels the noise scales): on MNIST both are more
+stable. The convolutions have no groups, there are no blocks at the image's own resolution, and G ends in a tanh.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gan_lightning.networks import check_sizes
 from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
@@ -17,10 +19,10 @@ from gan_lightning.networks.pyramid import channels, logit_layers, resolutions
 from gan_lightning.networks.spectral_norm import normalize_layers
 
 
-def convolution(c_in: int, c_out: int, size: int, *, gain: float = 1.0, bias: bool = False) -> nn.Conv2d:
-    """Return a convolution that keeps height and width, and multiplies the standard deviation by ``gain`` at first."""
-    layer = nn.Conv2d(c_in, c_out, size, padding=size // 2, bias=bias)
-    nn.init.normal_(layer.weight, std=gain / (c_in * size**2) ** 0.5)
+def convolution(width: int, size: int, *, gain: float, bias: bool = False) -> nn.Conv2d:
+    """Return a convolution that keeps the shape, and multiplies the standard deviation by ``gain`` at first."""
+    layer = nn.Conv2d(width, width, size, padding=size // 2, bias=bias)
+    nn.init.normal_(layer.weight, std=gain / (width * size**2) ** 0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
@@ -42,16 +44,21 @@ class Block(nn.Module):
         super().__init__()
         gain = nn.init.calculate_gain("leaky_relu", negative_slope) * blocks**-0.25
         self.layers = nn.Sequential(
-            convolution(width, width, 1, gain=gain, bias=True),
+            convolution(width, 1, gain=gain, bias=True),
             nn.LeakyReLU(negative_slope, inplace=True),
-            convolution(width, width, 3, gain=gain, bias=True),
+            convolution(width, 3, gain=gain, bias=True),
             nn.LeakyReLU(negative_slope, inplace=True),
-            convolution(width, width, 1, gain=last_gain),
+            convolution(width, 1, gain=last_gain),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, width, H, W) for the same."""
         return x + self.layers(x)
+
+
+def stage(width: int, blocks: int, stages: int, **settings: float) -> list[Block]:
+    """Return the blocks at one of a network's resolutions."""
+    return [Block(width, blocks=blocks * stages, **settings) for _ in range(blocks)]
 
 
 def check_blocks(blocks: int) -> None:
@@ -60,29 +67,8 @@ def check_blocks(blocks: int) -> None:
         raise ValueError(f"blocks={blocks}: must be between 1 and 100")
 
 
-class Resize(nn.Module):
-    """Average pooling to half the height and width, or bilinear interpolation.
-
-    Args:
-        size: Height and width afterwards.
-    """
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, C, height, width) for (N, C, H, W)."""
-        if x.shape[-1] > self.size[-1]:
-            is_even = x.shape[2:] == (2 * self.size[0], 2 * self.size[1])
-            return F.avg_pool2d(x, 2) if is_even else F.adaptive_avg_pool2d(x, self.size)
-        return F.interpolate(x, self.size, mode="bilinear", align_corners=False)
-
-
 class Generator(nn.Module):
-    """A learned constant times a linear function of the noise, then blocks and interpolation.
-
-    The noise enters nowhere else. A transposed convolution of stride 2 and a tanh give the image.
+    """A linear layer, then blocks and a transposed convolution of stride 2 for each doubling, and a tanh.
 
     Args:
         latent_dim: Length of a noise vector.
@@ -113,34 +99,28 @@ class Generator(nn.Module):
         check_blocks(blocks)
         check_slope(negative_slope)
         check_num_classes(num_classes)
-        image, *sizes = resolutions(image_shape)
-        widths = channels(width, max_width, len(sizes))
+        sizes = resolutions(image_shape)
+        widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
         self.condition = Condition(latent_dim, num_classes) if num_classes else None
-        self.linear = nn.Linear(latent_dim * (2 if num_classes else 1), widths[-1])
-        self.constant = nn.Parameter(torch.randn(widths[-1], *sizes[-1]))
+        self.lowest = (widths[-1], *sizes[-1])
+        self.linear = nn.Linear(latent_dim * (2 if num_classes else 1), prod(self.lowest))
         layers: list[nn.Module] = []
-        for i in reversed(range(len(sizes))):
-            if layers:
-                if widths[i] != widths[i + 1]:
-                    layers.append(convolution(widths[i + 1], widths[i], 1))  # before: on fewer pixels
-                layers.append(Resize(sizes[i]))
-            layers += [
-                Block(widths[i], negative_slope=negative_slope, blocks=blocks * len(sizes)) for _ in range(blocks)
-            ]
-        odd = (image[0] - 2 * sizes[0][0], image[1] - 2 * sizes[0][1])  # 1 where halving has rounded down
-        to_image = nn.ConvTranspose2d(widths[0], image_shape[0], 4, stride=2, padding=1, output_padding=odd)
-        nn.init.normal_(to_image.weight, std=(4 * widths[0]) ** -0.5)  # a pixel is a sum over 2 x 2 of the inputs
-        self.layers = nn.Sequential(*layers, to_image, nn.Tanh()).to(memory_format=torch.channels_last)
+        for (c_in, c_out), (low, high) in zip(pairwise(widths[::-1]), pairwise(sizes[::-1]), strict=True):
+            layers += stage(c_in, blocks, len(sizes) - 1, negative_slope=negative_slope)
+            odd = (high[0] - 2 * low[0], high[1] - 2 * low[1])  # 1 where halving has rounded down
+            up = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, output_padding=odd)
+            nn.init.normal_(up.weight, std=(4 * c_in) ** -0.5)  # a pixel is a sum over 2 x 2 of the inputs
+            layers.append(up)
+        self.layers = nn.Sequential(*layers, nn.Tanh()).to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images (N, C, H, W) in [-1, 1] for noise (N, latent_dim), and labels (N,) if there are classes."""
-        weights = self.linear(self.condition(z, labels) if self.condition else z)
-        x = self.constant * weights[:, :, None, None]  # (N, C, h, w)
+        x = self.linear(self.condition(z, labels) if self.condition else z).unflatten(1, self.lowest)
         return self.layers(x.contiguous(memory_format=torch.channels_last))
 
 
 class Discriminator(nn.Module):
-    """A convolution of stride 2, then blocks and average pooling, and a linear layer.
+    """A convolution of stride 2 and blocks for each halving, then a linear layer.
 
     Args:
         image_shape: (C, H, W) of an image, at least 8 x 8.
@@ -174,25 +154,14 @@ class Discriminator(nn.Module):
         check_blocks(blocks)
         check_slope(negative_slope)
         check_num_classes(num_classes)
-        _, *sizes = resolutions(image_shape)
-        widths = channels(width, max_width, len(sizes))
-        from_image = nn.Conv2d(image_shape[0], widths[0], 4, stride=2, padding=1)
-        nn.init.normal_(from_image.weight, std=(16 * image_shape[0]) ** -0.5)
-        layers: list[nn.Module] = [from_image]
-        for i, size in enumerate(sizes):
-            if i > 0:
-                layers.append(Resize(size))
-                if widths[i] != widths[i - 1]:
-                    layers.append(convolution(widths[i - 1], widths[i], 1))  # after: on fewer pixels
-            for _ in range(blocks):
-                layers.append(
-                    Block(
-                        widths[i],
-                        negative_slope=negative_slope,
-                        blocks=blocks * len(sizes),
-                        last_gain=float(spectral_norm),
-                    )
-                )
+        sizes = resolutions(image_shape)
+        widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
+        layers: list[nn.Module] = []
+        for c_in, c_out in pairwise(widths):
+            down = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
+            nn.init.normal_(down.weight, std=(16 * c_in) ** -0.5)
+            last_gain = float(spectral_norm)
+            layers += [down, *stage(c_out, blocks, len(sizes) - 1, negative_slope=negative_slope, last_gain=last_gain)]
         features = widths[-1] * sizes[-1][0] * sizes[-1][1]
         layers += logit_layers(features, hidden, negative_slope)
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
