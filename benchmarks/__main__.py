@@ -106,9 +106,15 @@ def training(steps: int, batch_size: int, precision: str, *typed: str) -> Measur
 
 def convolutions(steps: int, model: str, precision: str) -> MeasureAll:
     """Return a function that measures training of convolutional networks by the package and by hand, in turns."""
+    hand = partial(loops.by_hand, 64, precision, model=model)
+    others = {
+        "hand-written loop": hand(),
+        "D sees real and fake in turn": hand(joint=False),
+        "channels not last": hand(channels_last=False),
+    }
 
     def measure() -> Mapping[str, float]:
-        turns = loops.Turns({"hand-written loop": loops.by_hand(64, precision, model=model)}, every_n_steps=10)
+        turns = loops.Turns(others, every_n_steps=10)
         rate = loops.by_trainer(steps, f"model={model}", f"trainer.precision={precision}", turns=turns)
         return {"Trainer.fit": rate} | turns.rates(64)
 

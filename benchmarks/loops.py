@@ -83,6 +83,11 @@ def textbook(batch_size: int) -> Run:
     return run
 
 
+def contiguous(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return a layer's inputs with the pixels of a channel next to each other."""
+    return tuple(x.contiguous() for x in inputs)
+
+
 def by_hand(
     batch_size: int,
     precision: str = "32-true",
@@ -93,6 +98,7 @@ def by_hand(
     shared: bool = True,
     joint: bool = True,
     frozen: bool = True,
+    channels_last: bool = True,
     compiled: bool = False,
     captured: bool = False,
 ) -> Run:
@@ -107,6 +113,7 @@ def by_hand(
         shared: One pass through G serves both updates.
         joint: Real and generated images go through D in one pass.
         frozen: No gradients for D's weights in the generator's update.
+        channels_last: Convolutional networks keep the channels of a pixel next to each other, as they do by themselves.
         compiled: Both networks compiled with ``torch.compile``.
         captured: The whole step as a CUDA graph.
     """
@@ -114,6 +121,8 @@ def by_hand(
     if split and not compiled:
         split_linear_layers(gan)
     generator, discriminator = gan.generator.train(), gan.discriminator.train()
+    for network in () if channels_last else (generator, discriminator):
+        network.to(memory_format=torch.contiguous_format).get_submodule("layers").register_forward_pre_hook(contiguous)
     generator_optimizer, discriminator_optimizer = (
         torch.optim.Adam(network.parameters(), fused=fused, capturable=captured, **ADAM)  # type: ignore[arg-type]
         for network in (generator, discriminator)
