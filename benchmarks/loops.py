@@ -107,13 +107,13 @@ def by_hand(
     Args:
         batch_size: Real images in a minibatch.
         precision: ``32-true`` or ``bf16-mixed``.
-        model: The networks.
+        model: Name of a file in conf/model.
         fused: Adam in one kernel.
         split: Split linear layers.
         shared: One pass through G serves both updates.
         joint: Real and generated images go through D in one pass.
         frozen: No gradients for D's weights in the generator's update.
-        channels_last: Convolutional networks keep the channels of a pixel next to each other, as they do by themselves.
+        channels_last: Convolutional networks keep their own memory format, in which a pixel's channels are adjacent.
         compiled: Both networks compiled with ``torch.compile``.
         captured: The whole step as a CUDA graph.
     """

@@ -1,4 +1,4 @@
-"""All experiments side by side: ``make zoo``.
+"""Experiments side by side: ``make zoo``.
 
 Trains each of ``EXPERIMENTS``, one after the other, and writes docs/zoo.md and docs/zoo.png after each run. Stopped, it
 continues where it was: finished runs in outputs/zoo are kept, and a run that was stopped is resumed.
@@ -102,7 +102,8 @@ def document(runs: Runs) -> str:
         "# Zoo",
         "",
         "Every experiment is one file and one command, `python -m gan_lightning.train experiment=NAME`. `make zoo`",
-        "runs them all and writes this page. Values are means over seeds ± standard deviation, on the test set.",
+        "runs these and writes this page; [results.md](results.md) has `long` and `goodfellow2014`. Values are means",
+        "over seeds ± standard deviation, on the test set.",
         f"Minutes are training with validation on {', '.join(machines) or 'an unknown machine'}.",
         "Experiments that are not on this page have not been run with this version.",
         "",

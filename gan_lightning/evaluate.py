@@ -1,6 +1,6 @@
 """Evaluate a checkpoint: ``python -m gan_lightning.evaluate checkpoint=PATH [out=FILE.json]``.
 
-The metrics are those of its run, or those that are chosen: ``metrics=default``, ``metrics.kid=null``.
+The metrics are those of its run, with single ones changed, as by ``metrics.kid=null``, or a set: ``metrics=default``.
 """
 
 from pathlib import Path
@@ -24,8 +24,10 @@ def main(config: DictConfig) -> None:
 
     checkpoint = Checkpoint(config.checkpoint, trusted_names(config.trust))
     memory.check_images("num_images", config.num_images, checkpoint.config)
-    if not any(typed.lstrip("+~").startswith(("metrics", "features")) for typed in typed_overrides()):
-        config.metrics = checkpoint.config["metrics"]
+    keys = [typed.lstrip("+").partition("=")[0] for typed in typed_overrides()]
+    if not any(key == "metrics" or key.startswith("features") for key in keys):
+        names = {key.split(".")[1] for key in keys if key.startswith("metrics.")}
+        config.metrics = checkpoint.config["metrics"] | {name: config.metrics[name] for name in names}
     config.features = config.features or checkpoint.config.get("features")
     metrics, gan = build.metrics(resolve_paths(config)), checkpoint.gan().to(build.device(config.device))
     data = checkpoint.data(root=config.data.root)

@@ -7,8 +7,8 @@ itself, which their papers call D(x) or the critic.
 A loss is a class with two methods and, if they are true, three flags:
 
 - ``needs_real_logits``: the generator's loss takes the logits of real images as its second argument.
-- ``gives_probabilities``: the sigmoid of a logit is the probability that the image is real.
-- ``needs_lipschitz``: the loss is unbounded unless D's slope is, so it needs a penalty or spectral normalization.
+- ``gives_probabilities``: the sigmoid of a logit is the probability that the image is real, apart from label smoothing.
+- ``needs_lipschitz``: the loss is unbounded below unless D's slope is bounded, by a penalty or spectral normalization.
 """
 
 from torch import Tensor
@@ -98,7 +98,7 @@ class Hinge:
 
 
 class Wasserstein:
-    """WGAN: minus D's loss estimates the Wasserstein distance between the data and G's images, for a D of slope 1.
+    """WGAN: minus D's loss is the Wasserstein distance between the data and G's images, for the best D of slope <= 1.
 
     Arjovsky et al., Wasserstein GAN, 2017, equation 2 and Algorithm 1. For ways to bound the slope, see
     :mod:`gan_lightning.penalties`.

@@ -2,8 +2,9 @@
 
 A penalty is called with the discriminator, real and generated images (N, C, H, W) of one dtype, and returns a scalar.
 The GAN evaluates a penalty with an ``interval`` n only every n steps, so the penalty multiplies itself by n: the lazy
-regularization of StyleGAN2 (Karras et al., Analyzing and Improving the Image Quality of StyleGAN, 2020). ``gamma`` may
-change during training; see :class:`gan_lightning.callbacks.hyperparameter_schedules.HyperparameterSchedules`.
+regularization of StyleGAN2 (Karras et al., Analyzing and Improving the Image Quality of StyleGAN, 2020), without its
+change of Adam's rates. With k > 1, all k updates of such a step have the penalty. ``gamma`` may change during training;
+see :class:`gan_lightning.callbacks.hyperparameter_schedules.HyperparameterSchedules`.
 
 A penalty may have two more attributes. ``needs_independent_images``: it is defined only for a discriminator that
 processes every image by itself, as one with batch normalization does not. ``constrain``: a method that the GAN calls
@@ -94,8 +95,8 @@ class ZeroCentered(GradientPenalty):
     """0-GP: γ · E‖∇D(x̃)‖² on random interpolates between a real and a generated image.
 
     Thanh-Tung et al., Improving Generalization and Stability of Generative Adversarial Networks, 2019, which calls the
-    weight λ. Its authors' code takes the gradient of D's probability, which is at most a quarter of the logit's, so its
-    weights are larger. For the arguments, see :class:`GradientPenalty`.
+    weight λ. Its authors' code takes the gradient of D's probability, which is at most a quarter of the logit's (a
+    sixteenth when squared), so their weights are larger. For the arguments, see :class:`GradientPenalty`.
     """
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:

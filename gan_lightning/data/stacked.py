@@ -17,7 +17,7 @@ class StackedMNIST:
     """Color images whose channels are digits of MNIST, drawn at random; labels 100 a + 10 b + c.
 
     Metz et al., Unrolled Generative Adversarial Networks, 2017, section 3.3; in PacGAN (Lin et al., 2018) there are
-    128,000 training images. Only the digits and the numbers of those in each image are held.
+    128,000 training images. Only the digits, and their indices in each image, are held in memory.
 
     Args:
         root: The folder that holds MNIST.

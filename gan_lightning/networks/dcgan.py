@@ -1,7 +1,7 @@
 """Convolutional networks after Radford et al., Unsupervised Representation Learning with DCGANs, 2016.
 
-A layer of stride 2 leads from each resolution to the next. Any size of at least 8 x 8 is possible; the published
-networks are those for 64 x 64 with 128 channels at 32 x 32.
+A layer of stride 2 leads from each resolution to the next. Any size of at least 8 x 8 is possible. The published
+networks are those for 64 x 64 with a width of 128, up to 1,024 channels, and BatchNorm and no hidden layer in D.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,8 @@
 
 Adapted to small images and a CPU. Convolutions of stride 2 change the resolution (published: interpolation), and G
 starts with a linear layer (published: a learned constant whose channels the noise scales): on MNIST both are more
-stable. The convolutions have no groups, there are no blocks at the image's own resolution, and G ends in a tanh.
+stable. Blocks have one width (published: twice the channels inside) and no groups, there are none at the image's own
+resolution, D flattens its features (published: a depthwise convolution of 4 x 4), and G ends in a tanh.
 """
 
 from collections.abc import Sequence
@@ -128,7 +129,7 @@ class Discriminator(nn.Module):
         max_width: Channels at any resolution, at most.
         blocks: Residual blocks at each resolution but the image's, 1 to 100.
         negative_slope: Slope of LeakyReLU for negative inputs, at least 0.
-        hidden: Width of a fully connected layer with LeakyReLU before the last one; 0: none, as published.
+        hidden: Width of a fully connected layer with LeakyReLU before the last one; 0: none.
         spectral_norm: Whether the weights are divided by their largest singular values. As weights of 0 have none, no
             block is the identity at first.
         num_classes: Number of classes of a conditional network; 0: unconditional.

@@ -93,7 +93,7 @@ def test_sample_refuses_what_needs_images(ring: Path, tmp_path: Path, typed: str
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("typed", [(), ("metrics=points",)], ids=["the run's", "typed"])
+@pytest.mark.parametrize("typed", [(), ("metrics=points",), ("metrics.kid=null",)])
 def test_evaluate_takes_the_metrics_of_points(ring: Path, tmp_path: Path, typed: tuple[str, ...]) -> None:
     typed = (*typed, "num_images=300", "out=metrics.json")
     done = helpers.command("evaluate", f"checkpoint={ring}", *typed, cwd=tmp_path)
