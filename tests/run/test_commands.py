@@ -258,8 +258,9 @@ def test_readme_commands(line: str, run: Path, tmp_path: Path, monkeypatch: pyte
         if resumed:
             shutil.copytree(run, tmp_path / "RUN")
         small = [] if resumed else SMALL
-        if "model=dcgan" in typed or "experiment=ring" in typed:  # which have other keys
-            small = [word for word in small if not word.startswith(("model.", "metrics."))]
+        others = {"experiment=resnet": ("model.",), "experiment=ring": ("model.", "metrics.")}  # which have other keys
+        for experiment in others.keys() & set(typed):
+            small = [word for word in small if not word.startswith(others[experiment])]
         if any(word.startswith(("data=", "trainer.accelerator=gpu")) for word in typed):
             typed.insert(0, "--cfg=job")
         keys = {word.split("=")[0] for word in typed}
