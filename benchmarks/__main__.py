@@ -110,7 +110,7 @@ def convolutions(steps: int, model: str, precision: str) -> MeasureAll:
     others = {
         "hand-written loop": hand(),
         "D sees real and fake in turn": hand(joint=False),
-        "channels not last": hand(channels_last=False),
+        "without channels_last": hand(channels_last=False),
     }
 
     def measure() -> Mapping[str, float]:

@@ -98,6 +98,7 @@ def document(runs: Runs) -> str:
     machines = sorted({path.read_text().strip() for path in files if path.exists()})
     images = {name: runs[name] for name in runs if "parzen_ll" in (runs[name][0] / "metrics.json").read_text()}
     modes = {name: folders for name, folders in runs.items() if name not in images}
+    missing = [name for name in EXPERIMENTS if name not in runs]
     lines = [
         "# Zoo",
         "",
@@ -105,7 +106,7 @@ def document(runs: Runs) -> str:
         "runs these and writes this page; [results.md](results.md) has `long` and `goodfellow2014`. Values are means",
         "over seeds ± standard deviation, on the test set.",
         f"Minutes are training with validation on {', '.join(machines) or 'an unknown machine'}.",
-        "Experiments that are not on this page have not been run with this version.",
+        *([f"Not run with this version: {', '.join(missing)}."] if missing else []),
         "",
         "![Samples of each experiment](zoo.png)",
         "",

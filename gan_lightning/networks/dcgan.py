@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gan_lightning.networks import check_sizes
 from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
 from gan_lightning.networks.mlp import check_slope
-from gan_lightning.networks.pyramid import channels, logit_layers, resolutions
+from gan_lightning.networks.pyramid import doubling, logit_layers, pyramid
 from gan_lightning.networks.spectral_norm import normalize_layers
 
 
@@ -46,16 +46,13 @@ class Generator(nn.Module):
         super().__init__()
         check_sizes(latent_dim=latent_dim, width=width, max_width=max_width)
         check_num_classes(num_classes)
-        sizes = resolutions(image_shape)
-        widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
+        shapes = pyramid(image_shape, width, max_width)
         self.condition = Condition(latent_dim, num_classes) if num_classes else None
-        self.lowest = (widths[-1], *sizes[-1])
+        self.lowest = shapes[-1]
         self.linear = nn.Linear(latent_dim * (2 if num_classes else 1), prod(self.lowest))
         layers: list[nn.Module] = []
-        for (c_in, c_out), (low, high) in zip(pairwise(widths[::-1]), pairwise(sizes[::-1]), strict=True):
-            odd = (high[0] - 2 * low[0], high[1] - 2 * low[1])  # 1 where halving has rounded down
-            layers += [nn.BatchNorm2d(c_in), nn.ReLU(inplace=True)]
-            layers.append(nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, output_padding=odd))
+        for low, high in pairwise(shapes[::-1]):
+            layers += [nn.BatchNorm2d(low[0]), nn.ReLU(inplace=True), doubling(low, high)]
         self.layers = nn.Sequential(*layers, nn.Tanh()).to(memory_format=torch.channels_last)
         initialize(self, weight_init)
 
@@ -103,15 +100,14 @@ class Discriminator(nn.Module):
         check_sizes(width=width, max_width=max_width)
         check_slope(negative_slope)
         check_num_classes(num_classes)
-        sizes = resolutions(image_shape)
-        widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
+        shapes = pyramid(image_shape, width, max_width)
         layers: list[nn.Module] = []
-        for i, (c_in, c_out) in enumerate(pairwise(widths)):
+        for i, ((c_in, *_), (c_out, *_)) in enumerate(pairwise(shapes)):
             layers.append(nn.Conv2d(c_in, c_out, 4, stride=2, padding=1))
             if batch_norm and i > 0:
                 layers.append(nn.BatchNorm2d(c_out))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
-        features = widths[-1] * sizes[-1][0] * sizes[-1][1]
+        features = prod(shapes[-1])
         layers += logit_layers(features, hidden, negative_slope)
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.projection = Projection(hidden or features, num_classes) if num_classes else None

@@ -1,4 +1,4 @@
-"""What convolutional networks share: their resolutions, channels and last layers."""
+"""What convolutional networks share: the shapes at each resolution, the layer that doubles it, and the last layers."""
 
 from collections.abc import Sequence
 
@@ -38,6 +38,23 @@ def resolutions(image_shape: Sequence[int]) -> list[tuple[int, int]]:
 def channels(width: int, max_width: int, levels: int) -> list[int]:
     """Return the channels at each of the resolutions below the image's: doubled at each halving, up to a maximum."""
     return [min(width << i, max_width) for i in range(levels)]
+
+
+def pyramid(image_shape: Sequence[int], width: int, max_width: int) -> list[tuple[int, int, int]]:
+    """Return (channels, height, width) at each resolution, from the image's down to the lowest.
+
+    Raises:
+        ValueError: As :func:`resolutions`.
+    """
+    sizes = resolutions(image_shape)
+    widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
+    return [(c, *size) for c, size in zip(widths, sizes, strict=True)]
+
+
+def doubling(low: tuple[int, int, int], high: tuple[int, int, int]) -> nn.ConvTranspose2d:
+    """Return a transposed convolution of stride 2 from one shape (C, H, W) of a pyramid to the next higher one."""
+    odd = (high[1] - 2 * low[1], high[2] - 2 * low[2])  # 1 where halving has rounded down
+    return nn.ConvTranspose2d(low[0], high[0], 4, stride=2, padding=1, output_padding=odd)
 
 
 def logit_layers(features: int, hidden: int, negative_slope: float) -> list[nn.Module]:

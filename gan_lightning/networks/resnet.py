@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gan_lightning.networks import check_sizes
 from gan_lightning.networks.labels import Condition, Projection, check_num_classes, project
 from gan_lightning.networks.mlp import check_slope
-from gan_lightning.networks.pyramid import channels, logit_layers, resolutions
+from gan_lightning.networks.pyramid import doubling, logit_layers, pyramid
 from gan_lightning.networks.spectral_norm import normalize_layers
 
 
@@ -100,17 +100,15 @@ class Generator(nn.Module):
         check_blocks(blocks)
         check_slope(negative_slope)
         check_num_classes(num_classes)
-        sizes = resolutions(image_shape)
-        widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
+        shapes = pyramid(image_shape, width, max_width)
         self.condition = Condition(latent_dim, num_classes) if num_classes else None
-        self.lowest = (widths[-1], *sizes[-1])
+        self.lowest = shapes[-1]
         self.linear = nn.Linear(latent_dim * (2 if num_classes else 1), prod(self.lowest))
         layers: list[nn.Module] = []
-        for (c_in, c_out), (low, high) in zip(pairwise(widths[::-1]), pairwise(sizes[::-1]), strict=True):
-            layers += stage(c_in, blocks, len(sizes) - 1, negative_slope=negative_slope)
-            odd = (high[0] - 2 * low[0], high[1] - 2 * low[1])  # 1 where halving has rounded down
-            up = nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, output_padding=odd)
-            nn.init.normal_(up.weight, std=(4 * c_in) ** -0.5)  # a pixel is a sum over 2 x 2 of the inputs
+        for low, high in pairwise(shapes[::-1]):
+            layers += stage(low[0], blocks, len(shapes) - 1, negative_slope=negative_slope)
+            up = doubling(low, high)
+            nn.init.normal_(up.weight, std=(4 * low[0]) ** -0.5)  # a pixel is a sum over 2 x 2 of the inputs
             layers.append(up)
         self.layers = nn.Sequential(*layers, nn.Tanh()).to(memory_format=torch.channels_last)
 
@@ -155,15 +153,14 @@ class Discriminator(nn.Module):
         check_blocks(blocks)
         check_slope(negative_slope)
         check_num_classes(num_classes)
-        sizes = resolutions(image_shape)
-        widths = [image_shape[0], *channels(width, max_width, len(sizes) - 1)]
+        shapes = pyramid(image_shape, width, max_width)
         layers: list[nn.Module] = []
-        for c_in, c_out in pairwise(widths):
+        last_gain = float(spectral_norm)
+        for (c_in, *_), (c_out, *_) in pairwise(shapes):
             down = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
             nn.init.normal_(down.weight, std=(16 * c_in) ** -0.5)
-            last_gain = float(spectral_norm)
-            layers += [down, *stage(c_out, blocks, len(sizes) - 1, negative_slope=negative_slope, last_gain=last_gain)]
-        features = widths[-1] * sizes[-1][0] * sizes[-1][1]
+            layers += [down, *stage(c_out, blocks, len(shapes) - 1, negative_slope=negative_slope, last_gain=last_gain)]
+        features = prod(shapes[-1])
         layers += logit_layers(features, hidden, negative_slope)
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.projection = Projection(hidden or features, num_classes) if num_classes else None
