@@ -44,7 +44,8 @@ def third_party_errors(subject: str, *, key: str = "") -> Iterator[None]:
         raise
     except Exception as error:  # a library or a user's class can fail in any way
         line = one_line(error)
-        named = key and line.partition("=")[0].isidentifier()
+        name, equals, _ = line.partition("=")
+        named = key and equals and name.isidentifier()
         raise InputError(f"{key}.{line}" if named else f"{subject}: {line}") from error
 
 

@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.functional import pil_to_tensor
 
+from gan_lightning.data.conversion import CANNOT_READ, Conversion
 from gan_lightning.errors import third_party_errors
+
+UNCHANGED = Conversion()
+BATCH_VALUES = 2**22  # of a batch outside of training: 16 MB as floats
 
 
 def normalize(pixels: Tensor) -> Tensor:
@@ -19,6 +22,11 @@ def normalize(pixels: Tensor) -> Tensor:
 def to_pixels(images: Tensor) -> Tensor:
     """Convert floats in [-1, 1] to the nearest bytes 0..255, any shape; the inverse of :func:`normalize`."""
     return images.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def fitting_batch_size(image: Tensor) -> int:
+    """Return how many images of a shape (C, H, W) are a batch of bounded memory, outside of training: at most 1,000."""
+    return min(max(BATCH_VALUES // image.numel(), 1), 1000)
 
 
 class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
@@ -33,8 +41,8 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
         self.images, self.labels = images, labels
 
     @classmethod
-    def of(cls, dataset: Any) -> "InMemoryImages":
-        """Read a whole torchvision-style data set: PIL images of one size, with integer labels.
+    def of(cls, dataset: Any, conversion: Conversion = UNCHANGED) -> "InMemoryImages":
+        """Read a whole torchvision-style data set: PIL images with integer labels.
 
         A data set that holds its images itself may return them in this form by a method ``labeled_images()``.
         """
@@ -43,8 +51,10 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
         untransformed = getattr(dataset, "transform", None) is None
         # MNIST and the data sets in its format already hold all images in one tensor.
         if untransformed and isinstance(getattr(dataset, "data", None), Tensor) and dataset.data.ndim == 3:
-            return cls(dataset.data.unsqueeze(1), dataset.targets)
-        return cls(*StreamedImages(dataset, len(dataset))[torch.arange(len(dataset))])
+            images = dataset.data.unsqueeze(1)
+            if conversion.keeps(images) and dataset.targets.ndim == 1:
+                return cls(images, dataset.targets)
+        return cls(*StreamedImages(dataset, conversion=conversion)[torch.arange(len(dataset))])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,38 +69,83 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
         """Return a view of the first images."""
         return InMemoryImages(self.images[:number], self.labels[:number])
 
+    def split(self, number: int) -> tuple["InMemoryImages", "InMemoryImages"]:
+        """Return the first images, and the others."""
+        return self.first(number), InMemoryImages(*self[number:])
+
     def to(self, device: torch.device) -> "InMemoryImages":
         """Return a copy on a device, or this data set if the copy would take more than half of a GPU's free memory."""
         if device.type == "cuda" and self.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
             return self
         return InMemoryImages(self.images.to(device), self.labels.to(device))
 
-    def batches(self, size: int = 1000) -> Iterator[Tensor]:
-        """Yield all images in order, (size, C, H, W) at a time."""
-        yield from self.images.split(size)
+    def batches(self, size: int | None = None) -> Iterator[Tensor]:
+        """Yield all images in order, (size, C, H, W) at a time; see :func:`fitting_batch_size` for None."""
+        yield from self.images.split(size or fitting_batch_size(self.images[0]))
 
 
 class StreamedImages(Dataset[tuple[Tensor, Tensor]]):
     """Labeled images read from their source each time, indexed by a tensor; for more images than memory can hold.
 
     Args:
-        dataset: A torchvision-style data set: PIL images of one size, with integer labels.
-        size: Number of images to use, starting with the first.
+        dataset: A torchvision-style data set: PIL images with integer labels.
+        indices: The images to use; None: all.
+        conversion: Converts an image to bytes (C, H, W).
     """
 
-    def __init__(self, dataset: Any, size: int) -> None:
-        self.dataset, self.size = dataset, size
+    def __init__(self, dataset: Any, indices: range | None = None, conversion: Conversion = UNCHANGED) -> None:
+        self.dataset, self.conversion = dataset, conversion
+        self.indices = range(len(dataset)) if indices is None else indices
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.indices)
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        pixels, labels = zip(*(self.read(self.indices[i]) for i in index.tolist()), strict=True)
         with third_party_errors(
-            f"data.dataset: {type(self.dataset).__name__} must have PIL images of one size and labels"
+            f"data.dataset: {self.name} must have images of one size; set data.image_size and data.channels"
         ):
-            images, labels = zip(*(self.dataset[i] for i in index.tolist()), strict=True)
-            return torch.stack([pil_to_tensor(image) for image in images]), torch.tensor(labels)
+            return torch.stack(pixels), torch.tensor(labels)
 
-    def batches(self, size: int = 1000) -> Iterator[Tensor]:
-        """Yield all images in order, (size, C, H, W) at a time."""
-        yield from (self[index][0] for index in torch.arange(self.size).split(size))
+    @property
+    def name(self) -> str:
+        """Name of the data set's class."""
+        return type(self.dataset).__name__
+
+    @property
+    def labels(self) -> Tensor:
+        """All labels (N,)."""
+        known = torch.as_tensor(getattr(self.dataset, "targets", ()))
+        if len(known) and known.ndim == 1:  # QMNIST's have more about each image
+            return known[self.indices.start : self.indices.stop]
+        return torch.cat([self[index][1] for index in torch.arange(len(self)).split(1000)])
+
+    def read(self, index: int) -> tuple[Tensor, int]:
+        """Return the bytes (C, H, W) and the label of an image of the data set.
+
+        Raises:
+            InputError: If it cannot be read; it has the file's name, if Pillow knows it.
+        """
+        with third_party_errors(f"data.dataset: {self.name} must have PIL images and labels"):
+            image, label = self.dataset[index]
+            label = int(label)
+        with third_party_errors(f"{getattr(image, 'filename', '') or f'image {index} of {self.name}'}: {CANNOT_READ}"):
+            return self.conversion(image), label
+
+    def first(self, number: int) -> "StreamedImages":
+        """Return the first images."""
+        return StreamedImages(self.dataset, self.indices[:number], self.conversion)
+
+    def split(self, number: int) -> tuple["StreamedImages", "StreamedImages"]:
+        """Return the first images, and the others."""
+        rest = StreamedImages(self.dataset, self.indices[number:], self.conversion)
+        return self.first(number), rest
+
+    def to(self, device: torch.device) -> "StreamedImages":
+        """Return this data set, whose images are always on the CPU."""
+        return self
+
+    def batches(self, size: int | None = None) -> Iterator[Tensor]:
+        """Yield all images in order, (size, C, H, W) at a time; see :func:`fitting_batch_size` for None."""
+        size = size or fitting_batch_size(self[torch.arange(1)][0][0])
+        yield from (self[index][0] for index in torch.arange(len(self)).split(size))

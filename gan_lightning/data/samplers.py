@@ -13,7 +13,8 @@ class ShuffledBatches(Sampler[Tensor]):
     """Batches of indices, one per step, that depend only on the seed, the rank and the step.
 
     The data is reshuffled for every pass over it, and each rank takes its own part of a step's indices. Images at
-    the end of a pass that do not fill a step are left out of that pass. As the order is a function of the step, a run
+    the end of a pass that do not fill a step are left out of that pass. If there are fewer images than a step needs,
+    every step is a pass, and repeats them. As the order is a function of the step, a run
     resumes without saved sampler state; NVlabs' EDM2 uses the same idea (InfiniteSampler, with its start index).
 
     Args:
@@ -40,7 +41,7 @@ class ShuffledBatches(Sampler[Tensor]):
 
     def __len__(self) -> int:
         """Return the number of steps in a pass over the data."""
-        return self.size // (self.batch_size * self.world_size)
+        return max(self.size // (self.batch_size * self.world_size), 1)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield indices (batch_size,) for as many steps as a pass has, starting at the current step."""
@@ -50,5 +51,6 @@ class ShuffledBatches(Sampler[Tensor]):
             if pass_ != shuffled:
                 generator = torch.Generator().manual_seed(fold(self.seed, pass_))
                 order, shuffled = torch.randperm(self.size, generator=generator), pass_
+                order = order.repeat(-(-self.batch_size * self.world_size // self.size))  # if a step needs more
             first = (batch * self.world_size + self.rank) * self.batch_size
             yield order[first : first + self.batch_size]

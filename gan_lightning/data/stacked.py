@@ -90,6 +90,6 @@ class StackedImages(InMemoryImages):
         """Return a copy on a device."""
         return StackedImages(self.digits.to(device), self.classes.to(device), self.stacks.to(device))
 
-    def batches(self, size: int = 1000) -> Iterator[Tensor]:
-        """Yield all images in order, (size, C, H, W) at a time."""
-        yield from (self[chosen][0] for chosen in torch.arange(len(self)).split(size))
+    def batches(self, size: int | None = None) -> Iterator[Tensor]:
+        """Yield all images in order, (size, C, H, W) at a time, 1,000 for None."""
+        yield from (self[chosen][0] for chosen in torch.arange(len(self)).split(size or 1000))

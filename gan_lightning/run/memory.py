@@ -12,13 +12,13 @@ from omegaconf import DictConfig
 
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed
+from gan_lightning.metrics.base import THUMBNAIL
 from gan_lightning.run.config import locate
 
-DATASETS: dict[str, Callable[..., int]] = {  # bytes by size, channels and number of validation images
-    "gan_lightning.data.gaussian.Gaussian": lambda size, *_: 16 * size,
-    "gan_lightning.data.points.Points": lambda size, *_: 50 * size,
-    "gan_lightning.data.stacked.StackedMNIST": lambda size, *_: 50 * size,
-    "gan_lightning.data.folder.Folder": lambda size, channels, images: size**2 * channels * images,
+DATASETS = {  # bytes by size
+    "gan_lightning.data.gaussian.Gaussian": lambda size: 16 * size,
+    "gan_lightning.data.points.Points": lambda size: 50 * size,
+    "gan_lightning.data.stacked.StackedMNIST": lambda size: 50 * size,
 }
 SAMPLED = 1000  # noise vectors sampled at a time
 PROCESS = 3 * 10**8  # bytes of another process that has imported torch, at least
@@ -85,6 +85,11 @@ def check_images(key: str, number: int, config: Mapping[Any, Any], *, images: in
     require(f"{key}={number}", 4 * number * images * pixels(config))
 
 
+def check_samples(key: str, number: int, config: Mapping[Any, Any]) -> None:
+    """Raise InputError if what metrics keep of a key's number of generated images needs too much memory."""
+    require(f"{key}={number}", 4 * number * min(pixels(config), 3 * THUMBNAIL**2))
+
+
 def check_devices(trainer: Mapping[Any, Any]) -> None:
     """Raise InputError if the processes of a trainer on the CPU need too much memory."""
     on_cpu = trainer["accelerator"] == "cpu" or not torch.accelerator.is_available()
@@ -101,9 +106,8 @@ def check_data(data: ImageDataModule, config: DictConfig) -> None:
     }
     key = max(counts, key=counts.__getitem__)
     check_images(key, counts[key], config, images=math.prod(counts.values()) // counts[key])
-    if not data.in_memory:
+    if data.in_memory is False:
         require(f"data.num_workers={data.num_workers}", PROCESS * data.num_workers)
     estimate, arguments = DATASETS.get(config.data.dataset._target_), getattr(data.dataset, "keywords", {})
     if estimate and "size" in arguments:
-        needed = estimate(arguments["size"], arguments.get("channels"), data.val_size)
-        require(f"data.dataset.size={arguments['size']}", needed)
+        require(f"data.dataset.size={arguments['size']}", estimate(arguments["size"]))

@@ -37,7 +37,7 @@ def test_one_index_or_several() -> None:
 
 def test_streamed_images_equal_those_in_memory() -> None:
     source = FakeData(size=25, image_size=(3, 8, 6), num_classes=4)
-    in_memory, streamed = InMemoryImages.of(source), StreamedImages(source, 20)
+    in_memory, streamed = InMemoryImages.of(source), StreamedImages(source, range(20))
     assert len(streamed) == 20
     index = torch.tensor([19, 3, 3])
     assert same(in_memory[index], streamed[index])

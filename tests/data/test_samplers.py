@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +45,13 @@ def test_each_pass_and_each_seed_has_its_own_order() -> None:
     assert len(orders) == 6
 
 
-def test_a_batch_larger_than_the_data_gives_no_steps() -> None:
-    sampler = ShuffledBatches(size=4, batch_size=5, seed=0)
-    assert len(sampler) == 0
-    assert list(sampler) == []
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_step_larger_than_the_data_repeats_it(world_size: int) -> None:
+    ranks = [
+        ShuffledBatches(size=4, batch_size=5, seed=0, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    assert len(ranks[0]) == 1
+    step = torch.cat([batch for sampler in ranks for batch in sampler])
+    counts = step.bincount(minlength=4)
+    assert len(step) == 5 * world_size
+    assert counts.max() - counts.min() <= 1
