@@ -5,31 +5,43 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from gan_lightning.data.images import fitting_batch_size
 from gan_lightning.gan import GAN
 from gan_lightning.networks import evaluation_mode
 
 INTERPOLATION_STEPS = 12
+NOISE_BLOCK = 1000  # noise vectors drawn at a time
 
 
 def sample(
-    gan: GAN, num_images: int, *, seed: int, labels: Sequence[int] | Tensor | None = None, batch_size: int = 1000
+    gan: GAN,
+    num_images: int,
+    *,
+    seed: int,
+    labels: Sequence[int] | Tensor | None = None,
+    batch_size: int | None = None,
 ) -> Iterator[Tensor]:
     """Yield batches of generated images (N, C, H, W) in [-1, 1], ``num_images`` in all.
 
-    The noise comes from a CPU generator of its own: the same seed gives the same noise on every device, torch's random
-    state stays as it is, and a smaller ``num_images`` yields a prefix of a larger one.
+    The noise comes from a CPU generator of its own: the same seed gives the same noise on every device and for every
+    batch size, torch's random state stays as it is, and a smaller ``num_images`` yields a prefix of a larger one.
 
     Args:
         gan: The trained GAN.
         num_images: Number of images.
         seed: Seed of the noise.
         labels: See :func:`repeat_labels`.
-        batch_size: Images generated at a time.
+        batch_size: Images generated at a time; None: see :func:`gan_lightning.data.images.fitting_batch_size`.
     """
     generator, all_labels = torch.Generator().manual_seed(seed), repeat_labels(gan, num_images, labels)
-    for start in range(0, num_images, batch_size):
-        z = gan.prior(batch_size, generator=generator)[: num_images - start]
-        yield generate(gan, z, None if all_labels is None else all_labels[start : start + len(z)])
+    for start in range(0, num_images, NOISE_BLOCK):
+        z = gan.prior(NOISE_BLOCK, generator=generator)[: num_images - start]
+        given = None if all_labels is None else all_labels[start : start + len(z)]
+        if batch_size is None:
+            batch_size = fitting_batch_size(generate(gan, z[:1], None if given is None else given[:1])[0])
+        parts = [None] * len(z) if given is None else given.split(batch_size)
+        for part, part_labels in zip(z.split(batch_size), parts, strict=False):
+            yield generate(gan, part, part_labels)
 
 
 def repeat_labels(gan: GAN, num_images: int, labels: Sequence[int] | Tensor | None = None) -> Tensor | None:

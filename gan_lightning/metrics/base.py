@@ -5,7 +5,19 @@ from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 from torchmetrics import Metric
+
+THUMBNAIL = 32  # pixels
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Return images (N, C, H, W) with their sides reduced, by averaging, to at most ``THUMBNAIL``.
+
+    Metrics that keep pixels, and not features, keep these, so that their memory does not grow with the images' size.
+    """
+    height, width = (min(side, THUMBNAIL) for side in images.shape[2:])
+    return images if images.shape[2:] == (height, width) else adaptive_avg_pool2d(images, (height, width))
 
 
 class ImageMetric(Metric):
@@ -14,6 +26,8 @@ class ImageMetric(Metric):
     Attributes:
         values: Name of each value that ``compute()`` returns -> whether higher is better (None: neither).
         uses_training_images: Whether ``prepare`` reads the training images.
+        max_values: Values of the largest images (C x H x W) that it is computed of; None: any.
+        uses_classes: Whether the features must be of a classifier, with ``classify`` and ``num_classes``.
     """
 
     full_state_update = False
@@ -21,6 +35,8 @@ class ImageMetric(Metric):
     higher_is_better = None
     values: ClassVar[dict[str, bool | None]]
     uses_training_images: ClassVar[bool] = False
+    uses_classes: ClassVar[bool] = False
+    max_values: ClassVar[int | None] = None
 
     @abstractmethod
     def update(self, images: Tensor, *, real: bool) -> None:
@@ -31,12 +47,13 @@ class ImageMetric(Metric):
             real: Whether they are held-out real images or generated ones.
         """
 
-    def prepare(self, *, validation: Callable[[int], Tensor], train: Callable[[], Iterable[Tensor]]) -> None:
+    def prepare(self, *, validation: Callable[[int], Iterable[Tensor]], train: Callable[[], Iterable[Tensor]]) -> None:
         """Run what needs other images, after all updates and before ``compute()``.
 
         Args:
-            validation: Returns the first n validation images (n, C, H, W) in [-1, 1], for choosing a parameter.
-            train: Returns batches of all training images (N, C, H, W) in [-1, 1].
+            validation: Returns batches (N, C, H, W) in [-1, 1] of the first n validation images, for choosing a
+                parameter.
+            train: Returns batches of all training images, likewise.
         """
 
     @abstractmethod

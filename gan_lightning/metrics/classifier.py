@@ -28,7 +28,7 @@ class Classifier(nn.Module):
         self, *, channels: int = 1, num_classes: int = 10, num_features: int = 32, dropout: float = 0.25
     ) -> None:
         super().__init__()
-        self.num_features, self.num_classes = num_features, num_classes
+        self.channels, self.num_features, self.num_classes = channels, num_features, num_classes
         layers: list[nn.Module] = []
         for c_in, c_out, stride in ((channels, 32, 1), (32, 64, 2), (64, 64, 2)):
             layers += [nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]

@@ -1,11 +1,16 @@
-"""FID and KID: distances between the distributions of features of real and generated images."""
+"""Distances between the distributions of features of real and generated images: FID, KID and sliced Wasserstein."""
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics.utilities import dim_zero_cat
+
+BLOCK = 100  # directions that features are projected on at a time; bounds the memory, does not change the result
 
 
 class FID(FrechetInceptionDistance):
@@ -55,3 +60,59 @@ class KID(KernelInceptionDistance):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # the CPU's only, which chooses the subsets
             return super().compute()[0]
+
+
+class SlicedWasserstein(Metric):
+    """Sliced Wasserstein distance of features (Rabin et al., 2012; Bonneel et al., 2015).
+
+    (1/P Σ_p ∫₀¹ (F_p⁻¹(t) - G_p⁻¹(t))² dt)^½, where F_p⁻¹ and G_p⁻¹ are the quantile functions of real and generated
+    features, projected on the p-th of P random unit vectors. The integral is the mean over t = (i + ½) / n,
+    i = 0, ..., n - 1, where n is the number of images of the kind that has fewer: with as many of both, the mean
+    squared difference of sorted projections.
+
+    On Inception's features, 5,000 images distinguish models as well as 50,000 do by FID (Berthet et al., Monge
+    Inception Distance for Generative Models Evaluation, 2026).
+
+    Args:
+        features: Maps images (N, C, H, W) in [-1, 1] to features (N, F).
+        projections: Number of unit vectors, which are the same in every call.
+
+    Raises:
+        ValueError: If ``projections`` is less than 1.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = False
+    real: list[Tensor]
+    fake: list[Tensor]
+
+    def __init__(self, *, features: Callable[[Tensor], Tensor], projections: int) -> None:
+        super().__init__()
+        if projections < 1:
+            raise ValueError(f"projections={projections}: must be at least 1")
+        self.features, self.projections = features, projections
+        self.add_state("real", default=[], dist_reduce_fx="cat")
+        self.add_state("fake", default=[], dist_reduce_fx="cat")
+
+    def update(self, images: Tensor, *, real: bool) -> None:
+        """Add the features of images (N, C, H, W) in [-1, 1]."""
+        (self.real if real else self.fake).append(self.features(images))
+
+    def compute(self) -> Tensor:
+        """Return the distance; nan or infinite if features are not finite."""
+        real, fake = dim_zero_cat(self.real), dim_zero_cat(self.fake)
+        n = min(len(real), len(fake))
+        generator = torch.Generator().manual_seed(0)
+        directions = torch.randn(self.projections, real.shape[1], generator=generator).to(real)
+        directions /= torch.linalg.vector_norm(directions, dim=1, keepdim=True)
+        total = torch.zeros((), dtype=torch.float64, device=real.device)
+        for block in directions.split(BLOCK):  # (B, F)
+            total += (quantiles(block @ real.T, n) - quantiles(block @ fake.T, n)).square().mean(1).sum()
+        return (total / self.projections).sqrt()
+
+
+def quantiles(values: Tensor, n: int) -> Tensor:
+    """Return n equally spaced quantiles (R, n), (i + ½) / n, of each row of (R, N): if n = N, the sorted values."""
+    indices = (2 * torch.arange(n, device=values.device) + 1) * values.shape[1] // (2 * n)
+    return values.sort(1).values[:, indices]

@@ -1,10 +1,10 @@
 """Computation of the metrics of a set of images, and of a trained GAN."""
 
+import copy
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,13 +12,13 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.data.images import InMemoryImages, normalize
+from gan_lightning.data.images import InMemoryImages, StreamedImages, fitting_batch_size, normalize
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.metrics.base import ImageMetric
+from gan_lightning.metrics.features import FeatureExtractor
 from gan_lightning.sampling import repeat_labels, sample
 
-EVAL_BATCH_SIZE = 1000
 Progress = Callable[[str, float], None]  # description of the next piece of work, share of the work that is done
 
 
@@ -41,13 +41,15 @@ def compute_metrics(
     *,
     fake: Iterable[Tensor],
     labels: Tensor | None = None,
-    real: Iterable[Tensor],
-    validation: Callable[[int], Tensor],
+    real: Mapping[str, Iterable[Tensor]],
+    validation: Callable[[int], Iterable[Tensor]],
     train: Callable[[], Iterable[Tensor]],
     device: torch.device,
     on_progress: Progress | None = None,
-) -> dict[str, float]:
-    """Return all values of the metrics that compare generated with real images.
+) -> dict[str, dict[str, float]]:
+    """Return all values of the metrics that compare generated with real images, of one or more splits.
+
+    No more than a batch of images is in memory at a time, besides what metrics keep.
 
     Args:
         metrics: By name. An :class:`ImageMetric` names its own values; the value of any other metric with
@@ -56,53 +58,85 @@ def compute_metrics(
         fake: Batches of generated images (N, C, H, W) in [-1, 1].
         labels: Their classes, all in one tensor, if they are of a conditional GAN. Metrics whose ``update`` takes
             ``labels`` are left out otherwise.
-        real: Batches of held-out images, likewise.
-        validation: Returns the first n validation images, likewise; never test images, as parameters are chosen on
-            them.
+        real: Batches of held-out images, likewise, by the split's name. Metrics that use the training images are
+            computed for the last split only.
+        validation: Returns batches of the first n validation images, likewise; never test images, as parameters are
+            chosen on them.
         train: Returns batches of all training images, likewise.
         device: Where the metrics are computed.
         on_progress: Called before each piece of work with its description and the share of the work that is done.
 
     Returns:
-        Each value by its name.
+        Each value by its split and its name.
 
     Raises:
         InputError: If a metric's value is not a number.
     """
     device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
     metrics = {name: metric for name, metric in metrics.items() if labels is not None or not takes_labels(metric)}
-    total = 2 + len(metrics)
-    for metric in metrics.values():
+    *others, last = real
+    by_split = {split: copies(metrics) for split in others} | {last: metrics}
+    for metric in (metric for chosen in by_split.values() for metric in chosen.values()):
         metric.reset()
         metric.distributed_available_fn = lambda: False
         metric.to(device)
-    for i, (batches, are_real) in enumerate(((fake, False), (real, True))):
+    pieces = ["Generating samples"] + [f"{s}: {what}" for s in real for what in ("real images", *by_split[s])]
+
+    def report(piece: str) -> None:
         if on_progress:
-            on_progress("real images" if are_real else "generated images", i / total)
-        start = 0
-        for batch in batches:
-            images = batch.to(device, torch.float32)  # one tensor for all metrics, so that they share its features
-            for metric in metrics.values():
+            on_progress(piece, pieces.index(piece) / len(pieces))
+
+    report("Generating samples")
+    start = 0
+    for batch in fake:
+        images = batch.to(device, torch.float32)  # one tensor for all metrics, so that they share its features
+        for metric in (metric for chosen in by_split.values() for metric in chosen.values()):
+            if labels is None or not takes_labels(metric):
+                metric.update(images, real=False)
+            else:
+                metric.update(images, real=False, labels=labels[start : start + len(images)].to(device))
+        start += len(images)
+    values: dict[str, dict[str, float]] = {}
+    for split, chosen in by_split.items():
+        report(f"{split}: real images")
+        for batch in real[split]:
+            images = batch.to(device, torch.float32)
+            for metric in chosen.values():
                 if labels is None or not takes_labels(metric):
-                    metric.update(images, real=are_real)
-                elif not are_real:
-                    metric.update(images, real=False, labels=labels[start : start + len(images)].to(device))
-            start += len(images)
-    values: dict[str, Tensor] = {}
-    for i, (name, metric) in enumerate(metrics.items(), start=2):
-        if on_progress:
-            on_progress(type(metric).__name__, i / total)
-        if isinstance(metric, ImageMetric):
-            metric.prepare(
-                validation=lambda n: validation(n).to(device), train=lambda: (batch.to(device) for batch in train())
-            )
-        result = metric.compute()
-        values |= result if isinstance(result, dict) else {name: result}
-        metric.reset()
-    for name, value in values.items():
+                    metric.update(images, real=True)
+        values[split] = {}
+        for name, metric in chosen.items():
+            report(f"{split}: {name}")
+            if isinstance(metric, ImageMetric):
+                metric.prepare(
+                    validation=lambda n: (batch.to(device, torch.float32) for batch in validation(n)),
+                    train=lambda: (batch.to(device, torch.float32) for batch in train()),
+                )
+            values[split] |= numbers(name, metric.compute())
+            metric.reset()
+    return values
+
+
+def copies(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Return copies, which share their feature extractors, of the metrics that do not use the training images."""
+    shared = {id(part): part for part in feature_extractors(metrics).values()}
+    kept = {name: m for name, m in metrics.items() if not getattr(m, "uses_training_images", False)}
+    return {name: copy.deepcopy(metric, dict(shared)) for name, metric in kept.items()}
+
+
+def feature_extractors(metrics: Mapping[str, Metric]) -> dict[str, FeatureExtractor]:
+    """Return the feature extractor of each metric that has one, by the metric's name."""
+    parts = ((name, part) for name, metric in metrics.items() for part in metric.modules())
+    return {name: part for name, part in parts if isinstance(part, FeatureExtractor)}
+
+
+def numbers(name: str, result: Any) -> dict[str, float]:
+    """Return the result of a metric as numbers by name; InputError if it is not a number, or a dictionary of these."""
+    values = result if isinstance(result, dict) else {name: result}
+    for key, value in values.items():
         if not isinstance(value, Tensor | int | float) or torch.as_tensor(value).numel() != 1:
-            raise InputError(f"metrics.{name}: compute() must return a number, or a dictionary of numbers")
-    return {name: float(value) for name, value in values.items()}
+            raise InputError(f"metrics.{key}: compute() must return a number, or a dictionary of numbers")
+    return {key: float(value) for key, value in values.items()}
 
 
 def takes_labels(metric: Any) -> bool:
@@ -135,35 +169,27 @@ def evaluate(
         For "validation" and for "test", the values of :meth:`GAN.adversarial_metrics`, averaged over the images, and
         those of the metrics. Metrics that use the training images are computed for "test" only.
     """
-
-    def report(stage: int, prefix: str, description: str, done: float) -> None:
-        if on_progress:
-            on_progress(prefix + description, (stage + done) / 3)  # sampling and two splits, taken as equally long
-
     gan.eval()
-    report(0, "", "Generating samples", 0.0)
-    # Both splits get the same tensors, so that they share the features of these.
     labels = data.val.labels if gan.num_classes else None  # the classes are as frequent as in the data
-    fake = [batch.float() for batch in sample(gan, num_images, seed=seed, labels=labels, batch_size=EVAL_BATCH_SIZE)]
-    results = {}
-    for stage, (split, images) in enumerate((("validation", data.val), ("test", data.test)), start=1):
-        totals: dict[str, float] = {}
-        values = compute_metrics(
-            # The distance of generated images to the training images does not depend on the split.
-            {k: m for k, m in metrics.items() if split == "test" or not getattr(m, "uses_training_images", False)},
-            fake=fake,
-            labels=repeat_labels(gan, num_images, labels),
-            real=_normalized_and_measured(images, gan, totals),
-            validation=lambda n: normalize(data.val.images[:n].to(gan.device)),
-            train=lambda: normalized_batches(data.train.batches(EVAL_BATCH_SIZE), gan.device),
-            device=gan.device,
-            on_progress=partial(report, stage, f"{split}: "),
-        )
-        results[split] = {name: total / len(images) for name, total in totals.items()} | values
-    return results
+    splits = {"validation": data.val, "test": data.test}
+    totals: dict[str, dict[str, float]] = {split: {} for split in splits}
+    values = compute_metrics(
+        metrics,
+        fake=sample(gan, num_images, seed=seed, labels=labels),
+        labels=repeat_labels(gan, num_images, labels),
+        real={split: _normalized_and_measured(images, gan, totals[split]) for split, images in splits.items()},
+        validation=lambda n: normalized_batches(data.val.first(n), gan.device),
+        train=lambda: normalized_batches(data.train, gan.device),
+        device=gan.device,
+        on_progress=on_progress,
+    )
+    averages = {s: {name: total / len(splits[s]) for name, total in totals[s].items()} for s in splits}
+    return {split: averages[split] | values[split] for split in splits}
 
 
-def _normalized_and_measured(images: InMemoryImages, gan: GAN, totals: dict[str, float]) -> Iterator[Tensor]:
+def _normalized_and_measured(
+    images: InMemoryImages | StreamedImages, gan: GAN, totals: dict[str, float]
+) -> Iterator[Tensor]:
     """Yield batches (N, C, H, W) in [-1, 1], adding each image's adversarial metrics to ``totals``: one pass for both.
 
     Args:
@@ -171,18 +197,19 @@ def _normalized_and_measured(images: InMemoryImages, gan: GAN, totals: dict[str,
         gan: See :meth:`GAN.adversarial_metrics`.
         totals: Sum over the images so far, by name.
     """
-    labels = images.labels.to(gan.device).split(EVAL_BATCH_SIZE)
-    batches = normalized_batches(images.batches(EVAL_BATCH_SIZE), gan.device)
-    for i, batch in enumerate(zip(batches, labels, strict=True)):
+    size = fitting_batch_size(images[torch.arange(1)][0][0])
+    for i, index in enumerate(torch.arange(len(images)).split(size)):
+        pixels, labels = images[index]
+        batch = normalize(pixels.to(gan.device))
         with torch.inference_mode():
-            for name, value in gan.adversarial_metrics(batch, i).items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(batch[0])
-        yield batch[0]
+            for name, value in gan.adversarial_metrics((batch, labels.to(gan.device)), i).items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(batch)
+        yield batch
 
 
-def normalized_batches(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Return batches of bytes (N, C, H, W) as batches of images in [-1, 1] on a device."""
-    return (normalize(batch.to(device)) for batch in batches)
+def normalized_batches(images: InMemoryImages | StreamedImages, device: torch.device) -> Iterator[Tensor]:
+    """Yield all images in batches (N, C, H, W) in [-1, 1] on a device."""
+    return (normalize(batch.to(device)) for batch in images.batches())
 
 
 def flatten_splits(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.metrics.base import ImageMetric
-from gan_lightning.metrics.features import FeatureExtractor
+from gan_lightning.metrics.features import ClassifierFeatures
 
 
 class LabelAgreement(ImageMetric):
@@ -19,10 +19,11 @@ class LabelAgreement(ImageMetric):
     """
 
     values: ClassVar[dict[str, bool | None]] = {"label_agreement": True, "label_agreement_min": True}
+    uses_classes = True
     requested: Tensor
     agreed: Tensor
 
-    def __init__(self, *, features: FeatureExtractor) -> None:
+    def __init__(self, *, features: ClassifierFeatures) -> None:
         super().__init__()
         self.features = features
         for name in ("requested", "agreed"):

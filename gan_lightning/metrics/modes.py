@@ -32,6 +32,7 @@ class Modes(ImageMetric):
         "mode_share_min": True,
         "mode_share_max": False,
     }
+    uses_classes = True
     real: Tensor
     fake: Tensor
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gan_lightning.metrics.base import ImageMetric
+from gan_lightning.metrics.base import THUMBNAIL, ImageMetric
 
 SIGMAS = torch.logspace(-1, 0, 10).tolist()  # the grid of the code behind the paper's Table 1
 
@@ -32,6 +32,7 @@ class ParzenWindow(ImageMetric):
     """
 
     values: ClassVar[dict[str, bool | None]] = {"parzen_ll": True, "parzen_ll_se": None, "parzen_sigma": None}
+    max_values = 3 * THUMBNAIL**2  # it keeps all images
     centers: list[Tensor]
     held_out: list[Tensor]
 
@@ -50,9 +51,9 @@ class ParzenWindow(ImageMetric):
         """Add images (N, C, H, W) in [-1, 1]: held-out ones if ``real``, else centers."""
         (self.held_out if real else self.centers).append(images)
 
-    def prepare(self, *, validation: Callable[[int], Tensor], train: Callable[[], Iterable[Tensor]]) -> None:
+    def prepare(self, *, validation: Callable[[int], Iterable[Tensor]], train: Callable[[], Iterable[Tensor]]) -> None:
         """Choose σ on validation images; see :meth:`ImageMetric.prepare`."""
-        likelihoods = self._log_likelihoods([validation(self.num_validation)], SIGMAS).mean(dim=1)
+        likelihoods = self._log_likelihoods(validation(self.num_validation), SIGMAS).mean(dim=1)
         self.sigma = SIGMAS[int(likelihoods.argmax())]
 
     def compute(self) -> dict[str, Tensor]:

@@ -20,9 +20,12 @@ LABELS = {  # in the table's order
     "recall": "Recall",
     "coverage": "Coverage",
     "density": "Density",
+    "clipped_coverage": "Clipped coverage",
+    "clipped_density": "Clipped density",
     "parzen_ll": "Parzen LL (nats)",
     "parzen_sigma": "Parzen window σ",
     "kid": "KID",
+    "sliced_wasserstein": "Sliced Wasserstein",
     "inception_fid": "FID (Inception)",
     "modes": "Modes",
     "good_samples": "Good samples",
@@ -42,7 +45,7 @@ LABELS = {  # in the table's order
     "accuracy": "Accuracy of D",
 }
 ORDER = {name: i for i, name in enumerate(LABELS)}
-DIGITS = {"modes": 0, "parzen_ll": 1, "kid": 4, "mode_kl": 4}  # after the decimal point; others have 3
+DIGITS = {"modes": 0, "parzen_ll": 1, "kid": 4, "sliced_wasserstein": 4, "mode_kl": 4}  # decimals; others have 3
 IN_SWEEPS = ("fid", "precision", "recall", "parzen_ll", "train_seconds")  # columns besides the ranking metric
 
 
@@ -86,14 +89,15 @@ def text_table(titles: Iterable[str], rows: Iterable[Sequence[str]], caption: st
         caption: Printed below.
         unbroken: Number of leading columns whose cells are never wrapped.
     """
-    table = Table(caption=caption, caption_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for i, title in enumerate(titles):
         table.add_column(title, justify="right" if i else "left", overflow="fold", no_wrap=i < unbroken)
     for row in rows:
         table.add_row(*row)
     console = Console(file=StringIO(), width=WIDTH, markup=False, emoji=False)  # a cell may have [brackets]
     console.print(table)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    return "\n".join([*lines, fill(caption, WIDTH)])
 
 
 def summarize(folder: Path) -> tuple[str, list[dict[str, Any]], str]:
@@ -119,9 +123,11 @@ def summarize(folder: Path) -> tuple[str, list[dict[str, Any]], str]:
     monitor = f"val_{monitor}" if any(f"val_{monitor}" in row for row in rows) else monitor
     sign = -1 if first["monitor_mode"] == "max" else 1
 
-    def rank(row: dict[str, Any]) -> tuple[bool, float, int, str]:
+    def rank(row: dict[str, Any]) -> tuple[bool, float, float, int, str]:
         value = sign * row.get(monitor, math.nan)
-        return "error" in row, math.inf if math.isnan(value) else value, len(row["job"]), row["job"]  # 9 before 10
+        value = math.inf if math.isnan(value) else value
+        others = -samples(row)  # values of different numbers of samples are not comparable
+        return "error" in row, others, value, len(row["job"]), row["job"]  # job 9 before job 10
 
     rows.sort(key=rank)
     columns = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda key: key == "error")
@@ -132,14 +138,25 @@ def summarize(folder: Path) -> tuple[str, list[dict[str, Any]], str]:
     swept = [key for given in overrides for key in given if len({other.get(key) for other in overrides}) > 1]
     measured = [key for key in (monitor, *IN_SWEEPS, "error") if key in columns]
     titles = list(dict.fromkeys(["job", *swept, *measured]))
-    cells = [[markdown_cell(row.get(title, "")) for title in titles] for row in rows]
     note = f"Ranked by {monitor}, best first."
+    numbers = sorted({samples(row) for row in rows} - {0})
+    if len(numbers) > 1:
+        titles.insert(1, "num_images")
+        note += " Only values of the same num_images are comparable."
+    elif numbers:
+        note += f" Values of {numbers[0]:,} samples; val_: validation images, the others: test images."
+    cells = [[markdown_cell(row.get(title, "")) for title in titles] for row in rows]
     lines = [f"| {' | '.join(line)} |\n" for line in (titles, ["---"] * len(titles), *cells)]
     (folder / "summary.md").write_text("".join(lines) + f"\n{note}\n")
     heads = [title.rpartition(".")[2] for title in titles if title != "error"]  # the last part of a key, if it is clear
     heads = [head if heads.count(head) == 1 else title for head, title in zip(heads, titles, strict=False)]
     failed = [fill(f"{row['job']}: {row['error']}", WIDTH) for row in rows if "error" in row]
     return "\n".join([text_table(heads, (line[: len(heads)] for line in cells), note), *failed]), rows, monitor
+
+
+def samples(row: Mapping[str, Any]) -> int:
+    """Return how many samples the metrics of a row are of; 0 if it has none. An override of that name is text."""
+    return int(number) if isinstance(number := row.get("num_images"), int | float) else 0
 
 
 def read_overrides(run: Path) -> list[str]:

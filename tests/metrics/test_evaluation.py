@@ -49,18 +49,20 @@ class OtherImages(ImageMetric):
     def update(self, images: Tensor, *, real: bool) -> None:
         self.updates += 1
 
-    def prepare(self, *, validation: Callable[[int], Tensor], train: Callable[[], Iterable[Tensor]]) -> None:
+    def prepare(self, *, validation: Callable[[int], Iterable[Tensor]], train: Callable[[], Iterable[Tensor]]) -> None:
         assert self.updates > 0
-        self.numbers = len(validation(3)), sum(len(batch) for batch in train())
+        validation_images, train_images = (sum(map(len, batches)) for batches in (validation(3), train()))
+        self.numbers = validation_images, train_images
 
     def compute(self) -> dict[str, Tensor]:
         return dict(zip(self.values, map(torch.as_tensor, (*self.numbers, self.updates)), strict=True))
 
 
 def compute(metrics: dict[str, Metric], **changes: Any) -> dict[str, float]:
-    real = [torch.zeros(4, 1, 2, 2)]
-    images = {"fake": [torch.ones(3, 1, 2, 2)] * 2, "real": real, "validation": lambda n: real[0][:n], "train": list}
-    return compute_metrics(metrics, device=CPU, **(images | changes))
+    real = torch.zeros(4, 1, 2, 2)
+    images: dict[str, Any] = {"fake": [torch.ones(3, 1, 2, 2)] * 2, "real": {"test": [real]}, "train": list}
+    images["validation"] = lambda n: [real[:n]]
+    return compute_metrics(metrics, device=CPU, **(images | changes))["test"]
 
 
 def images(size: int) -> InMemoryImages:
@@ -142,8 +144,8 @@ def test_evaluate_computes_both_splits_and_averages_over_all_images() -> None:
 
     descriptions, done = zip(*progress, strict=True)
     assert descriptions[0] == "Generating samples"
-    assert {"validation: Brightness", "test: Brightness", "test: OtherImages"} <= set(descriptions)
-    assert "validation: OtherImages" not in descriptions
+    assert {"validation: brightness", "test: brightness", "test: other"} <= set(descriptions)
+    assert "validation: other" not in descriptions
     assert done[0] == 0
     assert list(done) == sorted(set(done))
     assert done[-1] < 1

@@ -2,20 +2,25 @@ import hashlib
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from gan_lightning import load
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.data.images import normalize
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.distances import FID, KID
 from gan_lightning.metrics.evaluation import compute_metrics
-from gan_lightning.metrics.features import FOLDER, FeatureExtractor, Inception, load_features
+from gan_lightning.metrics.features import FOLDER, FeatureExtractor, Inception, RandomFeatures, load_features
 from gan_lightning.metrics.modes import Modes
-from gan_lightning.metrics.neighbors import PrecisionRecall
+from gan_lightning.metrics.neighbors import NearestTraining, PrecisionRecall
+from gan_lightning.run import build, config
+from gan_lightning.run.training import train
+from gan_lightning.sampling import sample
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +41,6 @@ def test_the_weights_are_at_most_2_mb() -> None:
     assert (FOLDER / "mnist.safetensors").stat().st_size <= 2e6
 
 
-def test_features_are_loaded_once(features: FeatureExtractor) -> None:
-    sha256 = hashlib.sha256((FOLDER / "mnist.safetensors").read_bytes()).hexdigest()
-    assert load_features(weights="mnist.safetensors", sha256=sha256) is features
-
-
 def test_a_file_with_another_sha256_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"other")
@@ -55,9 +55,13 @@ def test_a_missing_file_is_refused() -> None:
 
 
 def computed(metrics: dict[str, Metric], fake: Tensor, real: Tensor) -> dict[str, float]:
-    return compute_metrics(
-        metrics, fake=[fake], real=[real], validation=lambda n: real[:n], train=list, device=real.device
-    )
+    images: dict[str, Any] = {
+        "fake": [fake],
+        "real": {"test": [real]},
+        "validation": lambda n: [real[:n]],
+        "train": list,
+    }
+    return compute_metrics(metrics, **images, device=real.device)["test"]
 
 
 def test_metrics_share_one_forward_pass(features: FeatureExtractor) -> None:
@@ -114,9 +118,8 @@ def test_inception_without_its_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^weights=none\.pth: no such file"):
         Inception(weights="none.pth")
     torch.save({}, other := tmp_path / "other.pth")
-    with pytest.raises(InputError, match=rf"^weights={other}: must be torch-fidelity's .* Missing key") as caught:
+    with pytest.raises(ValueError, match=rf"^weights={other}: must be torch-fidelity's file of Inception's weights$"):
         Inception(weights=str(other))
-    assert len(str(caught.value)) < 400  # of 17,000 characters
 
 
 class FewPixels(torch.nn.Module):
@@ -189,3 +192,46 @@ def test_modes() -> None:
     values = {name: float(value) for name, value in against_uniform.compute().items()}
     kl = 0.75 * math.log(3) + 0.25 * math.log(1)
     assert values == pytest.approx({"modes": 2, "mode_kl": kl, "mode_share_min": 0, "mode_share_max": 0.75})
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 8, 8), (3, 64, 48), (3, 1, 300), (3, 256, 256)])
+def test_random_features_are_of_images_of_any_shape(shape: tuple[int, int, int]) -> None:
+    images = torch.rand(3, *shape).mul(2).sub(1)
+    features = RandomFeatures()(images)
+    assert features.shape == (3, RandomFeatures.num_features)
+    assert features.isfinite().all()
+    assert torch.equal(features, RandomFeatures()(images.clone()))  # the same weights each time
+    assert not torch.equal(features, RandomFeatures()(-images))
+
+
+@pytest.mark.slow  # 4 minutes
+def test_random_features_rank_runs_as_the_classifier_does(mnist: ImageDataModule, tmp_path: Path) -> None:
+    """The default recipe at five lengths: FID, KID, precision, recall and coverage order the runs in the same way."""
+    extractors = {"mnist": build.part(config.compose("train"), "features"), "random": RandomFeatures()}
+    real, found = [normalize(mnist.test.images)], {name: [] for name in extractors}
+    for steps in (100, 200, 400, 800, 1600):
+        overrides = [f"trainer.max_steps={steps}", "callbacks.final_evaluation=null", "trainer.val_check_interval=9999"]
+        train(config.compose("train", overrides), tmp_path / str(steps), overrides)
+        fake = [*sample(load(tmp_path / str(steps)), 10_000, seed=0)]
+        for name, features in extractors.items():
+            metrics = {"fid": FID(features=features), "neighbors": PrecisionRecall(features=features, k=3)}
+            images: dict[str, Any] = {"fake": fake, "real": {"test": real}, "validation": list, "train": list}
+            found[name].append(compute_metrics(metrics, **images, device=real[0].device)["test"])
+    for value in ("fid", "precision", "recall", "coverage"):
+        orders = [sorted(range(5), key=lambda i: values[i][value]) for values in found.values()]
+        assert orders[0] == orders[1], (value, found)
+
+
+def test_what_metrics_keep_does_not_grow_with_the_images_size() -> None:
+    features = RandomFeatures()
+    metrics = [NearestTraining(stride=1), PrecisionRecall(features=features, k=3)]
+    metrics += [KID(features=features, subsets=1, subset_size=1), FID(features=features)]
+    kept = []
+    for size in (64, 256):
+        for metric in metrics:
+            metric.reset()
+            metric.update(torch.rand(4, 3, size, size), real=False)
+        states = [state for metric in metrics for name in metric._defaults for state in [getattr(metric, name)]]
+        tensors = [tensor for state in states for tensor in (state if isinstance(state, list) else [state])]
+        kept.append(sum(tensor.untyped_storage().nbytes() for tensor in tensors))
+    assert kept[0] == kept[1]

@@ -21,11 +21,11 @@ def compute(labels: Tensor | None, *batches: list[float]) -> dict[str, float]:
         {"label_agreement": LabelAgreement(features=FirstPixel())},  # type: ignore[arg-type]
         fake=images,
         labels=labels,
-        real=[torch.zeros(5, 1, 1, 1)],
-        validation=lambda n: images[0][:n],
+        real={"test": [torch.zeros(5, 1, 1, 1)]},
+        validation=lambda n: [images[0][:n]],
         train=list,
         device=torch.device("cpu"),
-    )
+    )["test"]
 
 
 def test_agreement_is_that_of_all_images_and_of_the_worst_class() -> None:

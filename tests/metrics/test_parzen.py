@@ -22,7 +22,7 @@ def test_parzen_window_equals_its_formula(seed: int, n: int, m: int, block_size:
     for batch in fake.split(3):
         metric.update(batch, real=False)
     metric.update(real, real=True)
-    metric.prepare(validation=lambda n: validation[:n], train=list)
+    metric.prepare(validation=lambda n: [validation[:n]], train=list)
     values = metric.compute()
 
     def likelihoods(images: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -46,11 +46,11 @@ def test_real_images_have_the_reference_value(mnist: ImageDataModule) -> None:
     values = compute_metrics(
         {"parzen": ParzenWindow(num_validation=1000)},
         fake=(normalize(b) for b in mnist.train.images[:10_000].split(1000)),  # type: ignore[union-attr]
-        real=(normalize(b) for b in mnist.test.images.split(1000)),
-        validation=lambda n: normalize(mnist.val.images[:n]),
+        real={"test": (normalize(b) for b in mnist.test.images.split(1000))},
+        validation=lambda n: [normalize(mnist.val.images[:n])],
         train=list,
         device=torch.device("cpu"),
-    )
+    )["test"]
     reference = reference_for(MNIST)["real images"]
     assert values["parzen_ll"] == pytest.approx(reference["parzen_ll"], abs=0.5)
     assert values["parzen_ll_se"] == pytest.approx(2.1, abs=0.1)
@@ -64,7 +64,7 @@ def test_images_of_all_ranks_are_counted() -> None:
     for metric in (single, synced):
         metric.update(fake, real=False)
         metric.update(real, real=True)
-        metric.prepare(validation=lambda n: real[:n], train=list)
+        metric.prepare(validation=lambda n: [real[:n]], train=list)
     assert synced.compute()["parzen_ll"] == pytest.approx(single.compute()["parzen_ll"].item())
     assert synced.compute()["parzen_ll_se"] < single.compute()["parzen_ll_se"]  # of twice as many
 

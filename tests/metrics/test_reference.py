@@ -1,13 +1,14 @@
 from torchvision.datasets import KMNIST, MNIST
 
 from gan_lightning.metrics.modes import Modes
-from gan_lightning.metrics.neighbors import NearestTraining, PrecisionRecall
+from gan_lightning.metrics.neighbors import ClippedDensityCoverage, NearestTraining, PrecisionRecall
 from gan_lightning.metrics.parzen import ParzenWindow
 from gan_lightning.metrics.reference import reference_for
 
 
 def test_references_have_the_metrics_names() -> None:
-    names = {"fid", "kid"}.union(*(kind.values for kind in (ParzenWindow, PrecisionRecall, Modes, NearestTraining)))
+    kinds = (ParzenWindow, PrecisionRecall, ClippedDensityCoverage, Modes, NearestTraining)
+    names = {"fid", "kid", "sliced_wasserstein"}.union(*(kind.values for kind in kinds))
     columns = reference_for(MNIST)
     assert set(columns) == {"article", "paper", "real images"}
     assert all(set(column) <= names for column in columns.values())
