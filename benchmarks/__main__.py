@@ -22,8 +22,9 @@ from torch import Tensor
 
 from benchmarks import loops
 from benchmarks.machine import DEVICE, processor, seconds
+from benchmarks.streaming import listing, streaming, write_photos
 from gan_lightning.data.images import normalize
-from gan_lightning.metrics.evaluation import EVAL_BATCH_SIZE, compute_metrics, normalized_batches
+from gan_lightning.metrics.evaluation import compute_metrics, normalized_batches
 from gan_lightning.metrics.parzen import ParzenWindow
 from gan_lightning.perf.compile import has_compiler
 from gan_lightning.perf.malloc import keep_freed_memory, return_freed_memory
@@ -227,7 +228,7 @@ def evaluation() -> Measurements:
     """Return functions that measure the seconds of each metric of 10,000 images, and of all metrics."""
     gan, data = loops.article()
     fakes = list(sample(gan, 10_000, seed=0))
-    reals = list(normalized_batches(data.test.batches(EVAL_BATCH_SIZE), gan.device))
+    reals = list(normalized_batches(data.test, gan.device))
     found = build.metrics(config.fill_in(config.compose("train")))
 
     def measure(*names: str) -> float:
@@ -235,9 +236,9 @@ def evaluation() -> Measurements:
             compute_metrics,
             {name: found[name] for name in names},
             fake=(images.clone() for images in fakes),  # no features are kept from the last time
-            real=(images.clone() for images in reals),
-            validation=lambda n: normalize(data.val.images[:n]),
-            train=lambda: normalized_batches(data.train.batches(EVAL_BATCH_SIZE), gan.device),
+            real={"test": (images.clone() for images in reals)},
+            validation=lambda n: normalized_batches(data.val.first(n), gan.device),
+            train=lambda: normalized_batches(data.train, gan.device),
             device=gan.device,
         )
         return_freed_memory()  # as at a run's end
@@ -335,6 +336,22 @@ def busy_machine(folder: Path) -> Measurements:
     }
 
 
+def measure_busy_machine(rounds: int) -> list[Row]:
+    """Measure runs next to a process that keeps one core busy."""
+    with tempfile.TemporaryDirectory() as runs:
+        return compare("busy machine, default recipe, fp32", busy_machine(Path(runs)), base="idle", rounds=rounds)
+
+
+def measure_photos(steps: int, rounds: int) -> list[Row]:
+    """Measure how a folder of 1,000 photos is listed and read, and training on them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, base = Path(name), "reading, num_workers=0"
+        write_photos(folder, 1000)
+        listed: Measurements = {"listing and reading headers": partial(listing, folder)}
+        rows = compare("1,000 photos", listed, base=next(iter(listed)), rounds=rounds, unit="s")
+        return rows + compare("1,000 photos", streaming(folder, steps), base=base, rounds=rounds)
+
+
 def number_of_steps(text: str) -> int:
     """Return the argument as a number of steps, at least four turns of 50."""
     if int(text) < 200:
@@ -348,7 +365,8 @@ def main() -> None:
     parser.add_argument("--steps", type=number_of_steps, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--only", help="one of the comparisons of training, such as 'batch 64, 32-true', or 'busy'; writes no files"
+        "--only",
+        help="one of the comparisons of training, such as 'batch 64, 32-true', or 'busy', or 'photos'; writes no files",
     )
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
@@ -363,13 +381,13 @@ def main() -> None:
     rows: list[Row] = []
     bf16 = DEVICE.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
     comparisons = training_comparisons(steps, bf16)
-    if arguments.only == "busy":
-        with tempfile.TemporaryDirectory() as runs:
-            compare("busy machine, default recipe, fp32", busy_machine(Path(runs)), base="idle", rounds=rounds)
+    others = {"busy": partial(measure_busy_machine, rounds), "photos": partial(measure_photos, steps // 10, rounds)}
+    if arguments.only in others:
+        others[arguments.only]()
         return
     if arguments.only:
         if arguments.only not in comparisons:
-            parser.error(f"--only={arguments.only}: must be one of {', '.join([*comparisons, 'busy'])}")
+            parser.error(f"--only={arguments.only}: must be one of {', '.join([*comparisons, *others])}")
         comparisons = {arguments.only: comparisons[arguments.only]}
     for title, variants in comparisons.items():
         rows += compare(title, variants, base="Trainer.fit", rounds=rounds, invert=True)
@@ -388,17 +406,17 @@ def main() -> None:
     parts = parts_of_the_step(steps // 4, bf16)
     rows += compare("hand-written loop, one thing changed", parts, base="all", rounds=rounds)
     rows += compare("data path", data_path(700), base="torchvision, PIL, DataLoader", rounds=rounds)
+    rows += others["photos"]()
     rows += compare("sampling", sampling(), base="matrix products only", rounds=rounds)
     rows += compare("Parzen window", parzen(), base="matrix product only", rounds=rounds)
     rows += compare("evaluation, 10,000 images", evaluation(), base="all", rounds=rounds, unit="s")
     with tempfile.TemporaryDirectory() as runs:
         start, memory = processes(Path(runs))
-        rows += compare("busy machine, default recipe, fp32", busy_machine(Path(runs)), base="idle", rounds=rounds)
+        rows += others["busy"]()
         rows += compare("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
         if sys.platform == "linux":
             rows += compare("peak memory", memory, base=next(iter(memory)), rounds=rounds, unit="MiB")
-    machine = head.partition("\n")[0]
-    (out / "bench.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    (out / "bench.json").write_text(json.dumps({"machine": head.partition("\n")[0], "rows": rows}, indent=2) + "\n")
     (out / "bench.md").write_text("\n".join([head, *map(markdown, rows)]) + "\n")
     print(f"\n{out}/bench.md, bench.json")
 
