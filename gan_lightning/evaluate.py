@@ -5,7 +5,7 @@ The metrics are those of its run, with single ones changed, as by ``metrics.kid=
 
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import InputError, out_of_memory
 from gan_lightning.run.cli import command
@@ -23,18 +23,20 @@ def main(config: DictConfig) -> None:
     from gan_lightning.run.config import resolve_paths, trusted_names, typed_overrides
 
     checkpoint = Checkpoint(config.checkpoint, trusted_names(config.trust))
-    memory.check_images("num_images", config.num_images, checkpoint.config)
+    memory.check_samples("num_images", config.num_images, checkpoint.config)
     keys = [typed.lstrip("+").partition("=")[0] for typed in typed_overrides()]
     if not any(key == "metrics" or key.startswith("features") for key in keys):
         names = {key.split(".")[1] for key in keys if key.startswith("metrics.")}
         config.metrics = checkpoint.config["metrics"] | {name: config.metrics[name] for name in names}
-    config.features = config.features or checkpoint.config.get("features")
-    metrics, gan = build.metrics(resolve_paths(config)), checkpoint.gan().to(build.device(config.device))
-    data = checkpoint.data(root=config.data.root)
+    former = {key: checkpoint.config.get(key) for key in ("model", "data", "features")}
+    typed = {"features": config.features} if any(key.startswith("features") for key in keys) else {}
+    used = resolve_paths(OmegaConf.create(former | {"metrics": config.metrics} | typed))
+    metrics, gan = build.metrics(used), checkpoint.gan().to(build.device(config.device))
+    data = checkpoint.data(root=config.data.root, on_error=config.data.on_error)
     try:
         values, table = evaluate_with_progress(gan, data, metrics, num_images=config.num_images, seed=config.seed)
     except Exception as error:  # of a metric from outside of this package
-        if out_of_memory(error) or not (line := build.user_part_error(config, error)):
+        if out_of_memory(error) or not (line := build.user_part_error(used, error)):
             raise
         raise InputError(line) from error
     print(table)

@@ -269,7 +269,8 @@ class GAN(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log :meth:`adversarial_metrics` of validation images."""
         metrics = {f"validation/{name}": value for name, value in self.adversarial_metrics(batch, batch_idx).items()}
-        self.log_dict(metrics, logger=False, sync_dist=True, batch_size=len(batch[0]))
+        weight = len(batch[0]) * self.trainer.world_size  # Lightning divides the sum by it, and drops the fraction
+        self.log_dict(metrics, logger=False, sync_dist=True, batch_size=weight)
 
     def adversarial_metrics(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return both losses and D's outputs for real and generated images, from G and not its EMA.

@@ -50,7 +50,7 @@ def main(config: DictConfig) -> None:
     batches = (batch.cpu() if is_of_points else to_pixels(batch).cpu() for batch in images)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     if config.show == "nearest":
-        train = checkpoint.data(root=config.data.root).train
+        train = checkpoint.data(root=config.data.root, on_error=config.data.on_error).train
         visualize.save(visualize.nearest_pairs(torch.cat(list(batches)), train.batches()), out)
     elif config.show == "interpolation":
         lines = to_pixels(sampling.interpolate(gan, config.num_images, seed=config.seed, labels=labels))

@@ -16,9 +16,18 @@ ROOTS = [str(p) for p in FILES if len(p.parts) == 1]
 CHOICES = [p for p in FILES if len(p.parts) > 1 and p.parts[0] != "hydra"]
 EXPERIMENTS = [p.name for p in CHOICES if p.parts[0] == "experiment"]
 # What a choice needs besides itself
+MNIST = OmegaConf.load(config.CONF / "features" / "mnist.yaml")
+OF_FEATURES = [name for name, m in OmegaConf.load(config.CONF / "metrics" / "default.yaml").items() if "features" in m]
 NEEDS = {
     "algorithm=simultaneous": ["k=1"],
+    "data=folder": ["data.root=pictures"],
     "data=gaussian": ["model=mlp_1d"],
+    "features=classifier": [f"features.{name}={getattr(MNIST, name)}" for name in ("weights", "sha256")],
+    "features=stacked_mnist": ["data=stacked_mnist"],
+    "features=inception": [
+        "features.weights=file",
+        *(f"metrics.{name}=null" for name in OF_FEATURES),
+    ],  # not in the repository
     "metrics=inception": ["metrics.inception_fid=null"],  # its weights are not in the repository
 }
 

@@ -29,13 +29,16 @@ def test_a_checkpoint_is_enough(run: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_data_set_is_a_file() -> None:
-    assert fenced("CONTRIBUTING.md", "yaml", "A data set") == (CONF / "data" / "kmnist.yaml").read_text()
+    assert fenced("CONTRIBUTING.md", "yaml", "A data set") == (CONF / "data" / "cifar10.yaml").read_text()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_to_files(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]+)#?([^)]*)\)", document.read_text()):
         assert (document.parent / target).exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", (document.parent / target).read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in titles], anchor
 
 
 def test_readme_lists_every_choice() -> None:

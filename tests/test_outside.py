@@ -282,6 +282,11 @@ class Text(Metric):
         (
             {"myconf/data/bars.yaml": FILES["myconf/data/bars.yaml"].replace("# @package _global_", "")},
             "",
+            "data/bars.yaml: must begin with # @package _global_",
+        ),
+        (
+            {"myconf/data/bars.yaml": "defaults:\n  - mnist\ndata:\n  dataset:\n    _target_: mygan.data.Bars\n"},
+            "",
             "data.data=.*must begin with # @package _global_",
         ),
         (
@@ -290,9 +295,9 @@ class Text(Metric):
             "experiment/bars.yaml: must begin with # @package _global_",
         ),
         (
-            {"myconf/data/bars.yaml": FILES["myconf/data/bars.yaml"].replace("features: null", "")},
+            {"myconf/data/bars.yaml": FILES["myconf/data/bars.yaml"].replace("features: random", "features: mnist")},
             "",
-            "metrics.fid: its features are of images of 28 x 28 pixels, and image_shape has 8 x 8; use features=null",
+            "metrics.fid: its features are of images of 28 x 28 pixels, and image_shape has 8 x 8; use features=random",
         ),
     ],
 )

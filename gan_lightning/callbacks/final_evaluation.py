@@ -22,11 +22,13 @@ from torchmetrics import Metric
 from gan_lightning.callbacks.scalars import images_per_step
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
-from gan_lightning.metrics.evaluation import directions, evaluate, flatten_splits
+from gan_lightning.metrics.evaluation import directions, evaluate, feature_extractors, flatten_splits
 from gan_lightning.metrics.reference import REFERENCE_IMAGES, reference_for
 from gan_lightning.metrics.tables import results_table
 
 log = logging.getLogger(__name__)
+
+FEW_IMAGES = 500
 
 
 class FinalEvaluation(Callback):
@@ -124,12 +126,23 @@ def evaluate_with_progress(
             bar.update(task, description=what, completed=done)
 
         results = evaluate(gan, data, metrics, num_images=num_images, seed=seed, on_progress=show)
-    kind = getattr(data.dataset, "func", data.dataset)
-    references = reference_for(kind)
-    note = f"{num_images:,} samples."
+    note = [f"{num_images:,} samples; {len(data.test):,} test and {len(data.val):,} validation images."]
+    if min(len(data.test), len(data.val)) < FEW_IMAGES:
+        note.append("So few real images give rough values.")
+    extractors = feature_extractors(metrics)
+    descriptions = dict.fromkeys(part.description for part in extractors.values())
+    for description in descriptions:
+        names = [name for name, part in extractors.items() if part.description == description]
+        of = f" of {', '.join(names)}" if len(descriptions) > 1 else ""
+        note.append(f"Features{of}: {description}.")
+    references = reference_for(getattr(data.dataset, "func", data.dataset), extractors.values())
     if references and num_images != REFERENCE_IMAGES:
-        note += f" Reference columns: {REFERENCE_IMAGES:,}; FID with another number of samples is not comparable."
-    return flatten_splits(results), results_table(results, references, directions(metrics), note)
+        references = {}
+        note.append(f"With num_images={REFERENCE_IMAGES}, references are shown.")
+    if any(math.isnan(value) for values in results.values() for value in values.values()):
+        note.append("nan: there are too few images, or the generator has diverged.")
+    numbers = {"num_images": num_images, "num_test": len(data.test), "num_validation": len(data.val)}
+    return flatten_splits(results) | numbers, results_table(results, references, directions(metrics), " ".join(note))
 
 
 def save_metrics(metrics: Mapping[str, float], path: Path) -> None:

@@ -14,15 +14,17 @@ from gan_lightning.data.images import to_pixels
 from gan_lightning.gan import GAN
 
 NUM_POINTS = 2000
+EARLY = (50, 100, 200, 400)
 
 
 class SampleGrid(Callback):
-    """Log the images of the fixed latents as ``samples``, and write the last ones to ``samples.png``.
+    """Log the images of the fixed latents as ``samples``, and write them to ``samples.png``, which has the last ones.
 
     Points of the plane are drawn as a scatter plot: ``NUM_POINTS`` generated ones, as many of the training set, and D.
 
     Args:
-        every_n_steps: Steps from one grid to the next. A run also begins and ends with one.
+        every_n_steps: Steps from one grid to the next. A run also begins and ends with one, and has more at ``EARLY``
+            steps.
 
     Raises:
         ValueError: If that is below 1.
@@ -40,24 +42,22 @@ class SampleGrid(Callback):
             self.log_grid(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log a grid every ``every_n_steps`` steps."""
-        if trainer.global_step % self.every_n_steps == 0:
+        """Log a grid every ``every_n_steps`` steps, and at ``EARLY`` ones."""
+        if trainer.global_step % self.every_n_steps == 0 or trainer.global_step in EARLY:
             self.log_grid(trainer, pl_module)
 
-    @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Log and write the last grid."""
+        """Log the last grid."""
         if self.last_step != trainer.global_step:
             self.log_grid(trainer, pl_module)
-        picture, is_plot = draw(trainer, pl_module)
-        visualize.save(picture, Path(trainer.default_root_dir) / "samples.png", scale=1 if is_plot else 2)
 
     @rank_zero_only
     def log_grid(self, trainer: Trainer, gan: GAN) -> None:
-        """Log the current grid."""
+        """Log and write the current grid."""
         self.last_step = trainer.global_step
-        if trainer.loggers:
-            log_picture(trainer, "samples", draw(trainer, gan)[0])
+        picture, is_plot = draw(trainer, gan)
+        log_picture(trainer, "samples", picture)
+        visualize.save(picture, Path(trainer.default_root_dir) / "samples.png", scale=1 if is_plot else 2)
 
 
 def draw(trainer: Trainer, gan: GAN) -> tuple[Tensor, bool]:

@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from gan_lightning.callbacks.scalars import compared_images
 from gan_lightning.callbacks.stop_on_nan import StopOnNan, last_checkpoint, networks_not_finite
 from gan_lightning.gan import GAN
 
@@ -109,13 +110,16 @@ class SaveCheckpoints(Checkpoint):
     def save_if_best(self, trainer: Trainer) -> None:
         """Write ``best-STEP.ckpt``, and remove any other, if the metric is better than before; call it on every rank.
 
-        A file of a later step may exist if the run was resumed from an earlier checkpoint.
+        A file of a later step may exist if the run was resumed from an earlier checkpoint. A value of another number of
+        images, which a resumed run may set, is not compared.
         """
-        value, best = trainer.callback_metrics.get(self.monitor), self.best["value"]
+        value, best, compared = trainer.callback_metrics.get(self.monitor), self.best["value"], compared_images(trainer)
+        if self.best.get("compared", compared) != compared:
+            best = None
         if value is None or not torch.isfinite(value) or not self.weights_are_finite(trainer):
             return
         if best is None or self.sign * float(value) > self.sign * best:
-            self.best = {"file": f"best-{trainer.global_step}.ckpt", "value": float(value)}
+            self.best = {"file": f"best-{trainer.global_step}.ckpt", "value": float(value), "compared": compared}
             trainer.save_checkpoint(folder(trainer) / self.best["file"])
             if trainer.is_global_zero:
                 for other in folder(trainer).glob("best-*.ckpt"):

@@ -29,12 +29,18 @@ def log_scalars(trainer: Trainer, values: Mapping[str, float | Tensor]) -> None:
         logger.log_metrics({name: float(value) for name, value in values.items()}, step=trainer.global_step)
 
 
+def compared_images(trainer: Trainer) -> list[int]:
+    """Return how many generated and validation images the last validation compared; nothing if it compared none."""
+    return next((callback.compared for callback in trainer.callbacks if hasattr(callback, "compared")), [])
+
+
 class Scalars(Callback):
     """Log losses, the discriminator's outputs, throughput and images seen every ``trainer.log_every_n_steps`` steps.
 
     The outputs are the mean probabilities D(x) and D(G(z)) if the loss has them, else the mean logits; ``images_seen``
     counts real images. The steps between compute nothing and do not wait for the device. After each validation, its
-    values go to the loggers as ``validation/<name>``, and with all other metrics to the log, in one line.
+    values go to the loggers as ``validation/<name>``, and with all other metrics to the log, in one line that says how
+    many images they are of.
 
     Warns once if throughput falls and stays low.
     """
@@ -77,8 +83,16 @@ class Scalars(Callback):
         values = trainer.callback_metrics
         if values and trainer.is_global_zero and not trainer.sanity_checking:
             log_scalars(trainer, {name: value for name, value in values.items() if name.startswith("validation/")})
-            line = ", ".join(f"{name.removeprefix('validation/')} {value:.4g}" for name, value in values.items())
-            log.info("step %d: %s", trainer.global_step, line)
+            whole = getattr(trainer, "limit_val_batches", 1.0) == 1.0
+            images, compared = f"{'' if whole else 'part of '}{len(trainer.datamodule.val):,}", compared_images(trainer)
+            shown = {True: f"{images} validation images", False: "other metrics"}
+            if compared:
+                shown[False] = f"{compared[0]:,} samples, {compared[1]:,} validation images"
+            lines: dict[bool, list[str]] = {own: [] for own in shown}
+            for name, value in values.items():
+                lines[name.startswith("validation/")].append(f"{name.removeprefix('validation/')} {value:.4g}")
+            line = "; ".join(f"{shown[own]}: {', '.join(found)}" for own, found in lines.items() if found)
+            log.info("step %d, %s", trainer.global_step, line)
         self.restart_clock(trainer)
 
     def warn_if_slow(self, trainer: Trainer, rate: float) -> None:

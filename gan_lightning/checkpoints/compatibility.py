@@ -1,4 +1,4 @@
-"""Checkpoints of version 0.1.0 (format 1), translated into format 2."""
+"""Checkpoints of earlier versions, translated into today's format: of 0.1.0, and folders of pictures until 0.4.0."""
 
 import copy
 from pathlib import Path
@@ -52,8 +52,8 @@ def upgrade(content: dict[str, Any]) -> dict[str, Any]:
     """
     if "callbacks" in content:
         content = content | {"callbacks": dict(callback_state(*item) for item in content["callbacks"].items())}
-    if content["hyper_parameters"].get("format_version", 1) != 1:
-        return content
+    if (version := content["hyper_parameters"].get("format_version", 1)) != 1:
+        return with_folder(content) if version == 2 else content
     former = content["hyper_parameters"]["config"]
     average = former["average"] or {}
     config = translate(former) | {
@@ -68,7 +68,22 @@ def upgrade(content: dict[str, Any]) -> dict[str, Any]:
     }
     if "loops" in content:  # otherwise the file holds only weights
         upgraded["loops"] = recount(content["loops"], content["global_step"])
-    return upgraded
+    return with_folder(upgraded)
+
+
+def with_folder(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's content with the size and channels of a folder's pictures as arguments of the data module.
+
+    They were arguments of the folder until 0.4.0.
+    """
+    parameters = content["hyper_parameters"]
+    data = parameters["config"].get("data") or {}
+    dataset = data.get("dataset") or {}
+    if dataset.get("_target_") != "gan_lightning.data.folder.Folder" or "size" not in dataset:
+        return content
+    kept = {name: value for name, value in dataset.items() if name not in ("size", "channels")}
+    data = data | {"dataset": kept, "image_size": dataset["size"], "channels": dataset.get("channels")}
+    return content | {"hyper_parameters": parameters | {"config": parameters["config"] | {"data": data}}}
 
 
 def translate(node: Any, key: str = "") -> Any:

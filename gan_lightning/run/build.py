@@ -22,8 +22,9 @@ from gan_lightning.checks import check_gan
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line, third_party_errors
 from gan_lightning.gan import GAN
+from gan_lightning.metrics.features import FeatureExtractor
 from gan_lightning.run import memory
-from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict
+from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict, usable_metrics
 from gan_lightning.run.schema import check_types, schema
 
 # Not applied by Lightning's Trainer
@@ -31,15 +32,26 @@ GAN_TRAINER_KEYS = ("accumulate_grad_batches", "gradient_clip_val", "gradient_cl
 NETWORKS = ("generator", "discriminator")
 
 
-def part(config: DictConfig, key: str, **extra: Any) -> Any:
-    """Return the object that a config describes at a key, or None; InputError if its class or arguments are wrong."""
+def part(config: DictConfig, key: str, built: dict[str, Any] | None = None, **extra: Any) -> Any:
+    """Return the object that a config describes at a key, or None; InputError if its class or arguments are wrong.
+
+    Args:
+        config: The config.
+        key: The key.
+        built: Parts of parts that have been built, by their config; where it is given, these are built only once.
+        extra: More arguments of the object.
+    """
     node = OmegaConf.select(config, key)
     if node is None:
         return None
     for name in extra.keys() & node.keys():
         raise InputError(f"{key}.{name}={as_typed(node[name])}: cannot be set here, as another key sets it")
     parts = [str(name) for name, child in node.items() if OmegaConf.is_dict(child) and "_target_" in child]
-    extra |= {name: part(config, f"{key}.{name}") for name in parts}
+    for name in parts:
+        known, content = {} if built is None else built, str(to_dict(node[name]))
+        if content not in known:
+            known[content] = part(config, f"{key}.{name}")
+        extra[name] = known[content]
     arguments = {name: value for name, value in to_dict(node).items() if name not in parts}
     if kinds := argument_types(locate(key, node)):
         arguments = check_types(schema(kinds), OmegaConf.create(arguments), key)
@@ -74,10 +86,10 @@ def argument_types(target: Any) -> dict[Any, str]:
 def as_input_error(key: str, error: BaseException) -> InputError:
     """Return an InputError that names the config key at which a part's error occurred."""
     message = str(error) if isinstance(error, InputError) else one_line(error)
-    name = message.partition("=")[0]
+    name, equals, _ = message.partition("=")
     if isinstance(error, InputError) and not name.isidentifier():
         return error  # names a key already
-    if isinstance(error, ValueError) and name.isidentifier():
+    if isinstance(error, ValueError) and equals and name.isidentifier():
         if key == "algorithm":  # other arguments of the GAN are keys of the trainer, or root keys
             key = "trainer" if name in GAN_TRAINER_KEYS else ""
         message = f"{key}.{message}".removeprefix(".")
@@ -166,24 +178,39 @@ def data(config: DictConfig) -> ImageDataModule:
 
 
 def metrics(config: DictConfig) -> dict[str, Metric]:
-    """Return the metrics of a config by name, without those that are null, or need features where there are none."""
-    chosen = {name: m for name, m in (config.metrics or {}).items() if m and m.get("features", "") is not None}
-    built = {name: part(config, f"metrics.{name}") for name in chosen}
+    """Return the metrics of a config by name, without those that cannot be computed; see :func:`usable_metrics`.
+
+    Raises:
+        InputError: If a metric or its features are wrong, or if the features were made for other images.
+    """
+    shared: dict[str, Any] = {}
+    built = {name: part(config, f"metrics.{name}", shared) for name in usable_metrics(config)}
     for name, metric in built.items():
         if not isinstance(metric, Metric) or "real" not in inspect.signature(metric.update).parameters:
-            target = chosen[name]._target_
+            target = config.metrics[name]._target_
             raise InputError(f"metrics.{name}._target_={target}: must be a Metric with update(images, real=...)")
-        size: Any = next((part.image_size for part in metric.modules() if hasattr(part, "image_size")), None)
-        shape = OmegaConf.select(config, "model.image_shape")  # not in the config of every command
-        if size and shape and tuple(shape[1:]) != size:
-            reason = f"images of {size[0]} x {size[1]} pixels, and image_shape has {shape[1]} x {shape[2]}"
-            raise InputError(f"metrics.{name}: its features are of {reason}; use features=null")
+        for features in metric.modules():
+            if isinstance(features, FeatureExtractor) and (reason := unsuitable(features, config)):
+                raise InputError(f"metrics.{name}: its features are of {reason}; use features=random")
     return built
+
+
+def unsuitable(features: FeatureExtractor, config: DictConfig) -> str:
+    """Return what images features were made for, if a training config has others; else nothing."""
+    shape, dataset = OmegaConf.select(config, "model.image_shape"), OmegaConf.select(config, "data.dataset._target_")
+    if (size := features.image_size) and shape and tuple(shape[1:]) != size:
+        return f"images of {size[0]} x {size[1]} pixels, and image_shape has {shape[1]} x {shape[2]}"
+    if shape and shape[0] not in features.channels:
+        allowed = " or ".join(map(str, features.channels))
+        return f"{allowed}-channel images, and image_shape has {shape[0]} channels"
+    if features.datasets and dataset and dataset not in features.datasets:
+        return f"{' or '.join(features.datasets)}, and data.dataset is {dataset}"
+    return ""
 
 
 def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callback]:
     """Return the callbacks of a filled-in config that are not null, with what is set elsewhere in the config."""
-    memory.check_images("num_images", config.num_images, config)
+    memory.check_samples("num_images", config.num_images, config)
     switches = {"progress_bar": "enable_progress_bar", "checkpoints": "enable_checkpointing"}  # Lightning's own
     values = to_dict(config)
     hyperparameters = {
@@ -203,7 +230,7 @@ def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callbac
         if not isinstance(callback, pl.Callback):
             raise InputError(f"callbacks.{name}._target_={chosen[name]._target_}: must be a Lightning callback")
         if name != "final_evaluation" and isinstance(number := getattr(callback, "num_images", None), int):
-            memory.check_images(f"callbacks.{name}.num_images", number, config)
+            memory.check_samples(f"callbacks.{name}.num_images", number, config)
     return list(built.values())
 
 

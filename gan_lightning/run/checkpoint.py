@@ -15,6 +15,7 @@ from gan_lightning.checkpoints.trust import check_config
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line, third_party_errors
 from gan_lightning.gan import GAN
+from gan_lightning.perf.malloc import return_freed_memory
 from gan_lightning.run import build
 from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, project_folder, resolve_paths, to_dict
 from gan_lightning.run.schema import validate
@@ -23,7 +24,7 @@ FORMAT_VERSION = 2
 
 # A resumed run must keep the hyperparameters, except for CHANGEABLE, and how many images a step uses
 FIXED = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")
-CHANGEABLE = ("data.root", "data.device", "data.in_memory", "data.num_workers")
+CHANGEABLE = ("data.root", "data.device", "data.in_memory", "data.num_workers", "data.on_error")
 
 
 class Checkpoint:
@@ -86,15 +87,20 @@ class Checkpoint:
         details = one_line(error).partition(": ")[2]
         return InputError(f"checkpoint={self.path}: its weights do not fit the networks of its config: {details[:200]}")
 
-    def data(self, *, root: str | None = None) -> ImageDataModule:
-        """Return the data module of the checkpoint's run, set up, with another root folder if one is given."""
+    def data(self, *, root: str | None = None, on_error: str | None = None) -> ImageDataModule:
+        """Return the data module of the checkpoint's run, set up, with another root folder or ``on_error`` if given."""
         with self.built_from_file():
             config = self.resolved()
             config.data.root = root or self.data_root()
+            if on_error:
+                config.data.on_error = on_error
             data = build.data(config)
         data.download = self.may_download_to(config.data.root)
         data.prepare_data()
         data.setup()
+        return_freed_memory()  # what is computed of the images takes many blocks, of many sizes
+        if isinstance(data, ImageDataModule):
+            data.warn_of_changes(self.content.get(type(data).__qualname__, {}))  # where Lightning keeps its state
         return data
 
     def resolved(self) -> DictConfig:
@@ -105,7 +111,7 @@ class Checkpoint:
         """Return where the run had its data, or this project's folder if an official data set is not there now."""
         data = self.resolved().data
         official = str(OmegaConf.select(data, "dataset._target_")).startswith(
-            ("torchvision.", "gan_lightning.data.stacked.")
+            ("torchvision.", "gan_lightning.data.stacked.", "gan_lightning.data.emnist.")
         )
         return project_folder("data") if official and not Path(data.root).is_dir() else data.root
 
@@ -121,8 +127,9 @@ class Checkpoint:
         if len(self.content.get("optimizer_states", ())) != 2:
             raise InputError(f"checkpoint={self.path}: holds no optimizer states, so it cannot be resumed")
         defaults: Any = OmegaConf.to_container(composed)
-        for key in (*HYPERPARAMETERS, "metrics"):  # of which a run has what it was given
+        for key in (*HYPERPARAMETERS, "metrics", "features"):  # of which a run has what it was given
             del defaults[key]
+        defaults["image_shape"] = self.config["model"].get("image_shape")
         config = resolve_paths(OmegaConf.create(with_defaults(self.config, defaults)))
         keys = []
         for override in OverridesParser.create().parse_overrides(overrides):
@@ -135,6 +142,8 @@ class Checkpoint:
             if OmegaConf.is_config(value):
                 value = OmegaConf.to_container(value)  # so that interpolations refer to the run's own values
             OmegaConf.update(config, key, value, merge=False, force_add=True)
+        if any(key.partition(".")[0] == "features" for key in keys):
+            replace_features(config, self.config.get("features"))
         if "trainer.max_steps" in keys and "trainer.max_epochs" not in keys:
             config.trainer.max_epochs = None  # the new length replaces the former one
         config.checkpoint = str(self.path)
@@ -152,6 +161,13 @@ class Checkpoint:
         if -1 < new["trainer.max_steps"] < self.step:
             raise InputError(f"trainer.max_steps={new['trainer.max_steps']}: must be at least {self.step}, or -1")
         return validate("train", config)
+
+
+def replace_features(config: DictConfig, former: Any) -> None:
+    """Give the metrics of a resumed run's config its features in place of those that the run had."""
+    for metric in (config.metrics or {}).values():
+        if metric and metric.get("features") == former:
+            metric.features = config.features
 
 
 def with_defaults(node: Any, default: Any) -> Any:

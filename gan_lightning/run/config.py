@@ -1,17 +1,19 @@
 """Composing configs, filling in what depends on the machine, and printing commands."""
 
 import difflib
+import inspect
 import logging
+import math
 import os
 import pkgutil
 import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import hydra
 import yaml
@@ -30,10 +32,11 @@ SIMPLE = re.compile(r"[\w./-]+", re.ASCII)  # what neither Hydra nor a shell rea
 
 
 def register_resolvers() -> None:
-    """Register the three resolvers that ``conf/`` uses.
+    """Register the four resolvers that ``conf/`` uses.
 
     ``${project:data}`` is :func:`project_folder`. ``${run_dir:CHECKPOINT,NAME,EXPERIMENT,DATE_TIME}`` is the folder of
     the run that a checkpoint belongs to, or a new one. ``${times:FACTOR,VALUE}`` is a product.
+    ``${shape:CHANNELS,SIZE}`` is an image's shape, whose size is one number, or its height and width.
     """
 
     def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
@@ -46,7 +49,18 @@ def register_resolvers() -> None:
     def times(factor: float, value: Any) -> Any:
         return factor * value if isinstance(value, int | float) else value  # validation reports what is no number
 
-    for name, resolver in ("project", project_folder), ("run_dir", run_dir), ("times", times):
+    def shape(channels: Any, size: Any) -> list[int] | None:
+        sides = [*size] if OmegaConf.is_list(size) else [size, size]
+        valid = len(sides) == 2 and all(type(n) is int and n > 0 for n in (channels, *sides))
+        return [channels, *sides] if valid else None  # validation reports what is no shape
+
+    resolvers: dict[str, Callable[..., Any]] = {
+        "project": project_folder,
+        "run_dir": run_dir,
+        "times": times,
+        "shape": shape,
+    }
+    for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
@@ -66,7 +80,7 @@ def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
 
 def clear_none_choices(config: DictConfig) -> None:
     """Set to null, in place, each part for which ``none`` was chosen but some of whose keys the experiment sets."""
-    for key in ("ema", "penalty", "optimizer.scheduler"):
+    for key in ("ema", "penalty", "features", "optimizer.scheduler"):
         part = OmegaConf.select(config, key)
         if OmegaConf.is_dict(part) and "_target_" not in part:
             OmegaConf.update(config, key, None)
@@ -76,7 +90,7 @@ def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
     """Return a copy of a training config, with the values that depend on the machine or on other values filled in."""
     import torch
 
-    from gan_lightning.metrics.evaluation import choose_monitor, directions, takes_labels
+    from gan_lightning.metrics.evaluation import choose_monitor, directions
 
     config = config.copy()
     OmegaConf.set_struct(config, False)
@@ -91,20 +105,45 @@ def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
     if trainer.strategy == "ddp" or (trainer.strategy == "auto" and (trainer.devices, trainer.num_nodes) != (1, 1)):
         # While one network is updated, DDP must not wait for gradients of the other's parameters.
         trainer.strategy = "ddp_find_unused_parameters_true"
-    for name, metric in (config.metrics or {}).items():
-        if metric and "features" in metric and metric.features is None:  # the data has none
+    classes, callback = usable_metrics(config), config.callbacks.get("validation_metrics")
+    for name in config.metrics or {}:
+        if name not in classes:
             config.metrics[name] = None
-    callback, metrics = config.callbacks.get("validation_metrics"), config.metrics or {}
-    classes = {name: locate(f"metrics.{name}", m) for name, m in metrics.items() if m}
-    for name in [name for name, c in classes.items() if not config.model.get("num_classes") and takes_labels(c)]:
-        config.metrics[name] = None
-        del classes[name]
     skipped = callback.get("skip") if callback else [*classes]
     skipped = skipped if isinstance(skipped, Sequence) else []  # the callback reports what is no list
     measured = directions({name: c for name, c in classes.items() if name not in skipped})
     ours = all(c._target_.startswith("gan_lightning.") for c in config.callbacks.values() if c)
     config.monitor, config.monitor_mode = choose_monitor(measured, config.monitor, config.monitor_mode, complete=ours)
     return config
+
+
+def usable_metrics(config: DictConfig) -> dict[str, Any]:
+    """Return the classes of the metrics in a config, without null and those that need what there is not.
+
+    These are features, the classes that features of a classifier come with, the labels of a conditional GAN, and images
+    that are small enough.
+    """
+    from gan_lightning.metrics.evaluation import takes_labels
+
+    usable = {}
+    for name, metric in (config.metrics or {}).items():
+        if metric and metric.get("features", "") is not None:
+            usable[name] = kind = locate(f"metrics.{name}", metric)
+            shape = OmegaConf.select(config, "model.image_shape") or ()  # not in the config of every command
+            if (
+                (takes_labels(kind) and "model" in config and not config.model.get("num_classes"))
+                or math.prod(shape) > (getattr(kind, "max_values", None) or math.inf)
+                or (getattr(kind, "uses_classes", False) and not classifies(name, metric.features))
+            ):
+                del usable[name]
+    return usable
+
+
+def classifies(name: str, features: DictConfig) -> bool:
+    """Return whether the features of a metric come with classes; true if a function does not say what it returns."""
+    found = locate(f"metrics.{name}.features", features)
+    kind = found if inspect.isclass(found) else get_type_hints(found).get("return")
+    return kind is None or hasattr(kind, "classify")
 
 
 def locate(key: str, node: DictConfig) -> Any:
@@ -234,6 +273,8 @@ def config_flags() -> list[str]:
 
 def typed_overrides() -> list[str]:
     """Return this command's overrides as typed: interpolations cannot be resolved where Hydra keeps them."""
+    if not HydraConfig.initialized():
+        return []
     return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
 
 

@@ -26,11 +26,14 @@ def schema(kinds: dict[Any, str]) -> type:
 # Arguments of gan_lightning.data.datamodule.ImageDataModule
 Data = schema(
     {
-        str: "_target_ device",
-        str | None: "root",
-        int: "batch_size val_size seed num_workers",
-        bool: "in_memory",
-        Any: "dataset",
+        str: "_target_ device fit",
+        str | None: "root on_error",
+        int: "batch_size seed num_workers",
+        int | None: "val_size channels",
+        float | None: "white",
+        bool: "flip",
+        bool | None: "in_memory",
+        Any: "dataset image_size background",
     }
 )
 # Arguments of pytorch_lightning.Trainer, which validates their values
@@ -110,6 +113,11 @@ def validate(name: str, config: DictConfig) -> DictConfig:
             raise InputError(f"{key}={as_typed(value)}: must be a number of at least {least} and below 2**32")
     check_files(own, values)
     if "model" in config:
+        if "image_size" in config.data and not resolved.image_shape:
+            size, channels = as_typed(resolved.data.image_size), resolved.data.channels
+            if channels not in (1, 3):
+                raise InputError(f"data.channels={as_typed(channels)}: must be 1 (grayscale) or 3 (color)")
+            raise InputError(f"data.image_size={size}: must be a number of pixels, or height and width as in [48,64]")
         check_training(values)
         check_skipped(values)
         check_betas(config)

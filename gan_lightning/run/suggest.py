@@ -37,9 +37,9 @@ RENAMED = {  # former keys, and words of other projects
     "lambda_gp": "penalty.gamma",
     "gp_weight": "penalty.gamma",
     "clip_value": "penalty.bound",
-    "img_size": "image_shape",
-    "data.size": "data.dataset.size",
-    "data.channels": "data.dataset.channels",
+    "img_size": "data.image_size",
+    "data.size": "data.image_size",
+    "data.dataset.channels": "data.channels",
     "model.batch_norm": "model.discriminator.batch_norm",
 }
 
@@ -66,6 +66,7 @@ OTHER_NAMES = {  # what to type, and how papers and other projects call it, in s
     "data=fashion_mnist": "fashion fmnist clothes",
     "data=kmnist": "kuzushiji",
     "data=mnist": "digits",
+    "features=inception": "inceptionv3 fid inceptionfid",
     "data=folder": "images imagefolder own custom",
     "data=gaussian": "normal 1d",
     "data=ring": "8gaussians gaussians gmm",

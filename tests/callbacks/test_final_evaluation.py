@@ -28,24 +28,25 @@ def test_arguments() -> None:
 @pytest.mark.parametrize(
     ("dataset", "num_images", "words"),
     [
-        (MNIST, REFERENCE_IMAGES, "10,000 samples."),
-        (MNIST, 200, "Reference columns: 10,000"),
-        (KMNIST, 200, "200 samp"),
+        (MNIST, REFERENCE_IMAGES, "10,000 samples; 500 test"),
+        (MNIST, 200, "With num_images=10000, references are shown."),
+        (KMNIST, 200, "200 samples; 500 test and 600 validation images."),
     ],
 )
-def test_references_are_for_mnist(monkeypatch: pytest.MonkeyPatch, dataset: type, num_images: int, words: str) -> None:
+def test_references_are_of_mnist_and_as_many_samples(
+    monkeypatch: pytest.MonkeyPatch, dataset: type, num_images: int, words: str
+) -> None:
     def evaluate(*_: object, on_progress: object, **__: object) -> dict[str, dict[str, float]]:
         on_progress("FID", 0.5)  # type: ignore[operator]
         return {"validation": {"fid": 1.0}, "test": {"fid": 2.0}}
 
     monkeypatch.setattr(final_evaluation, "evaluate", evaluate)
-    data = SimpleNamespace(dataset=dataset)
+    data = SimpleNamespace(dataset=dataset, test=range(500), val=range(600))
     values, table = final_evaluation.evaluate_with_progress(None, data, {}, num_images=num_images, seed=0)  # type: ignore[arg-type]
-    assert values == {"fid": 2.0, "val_fid": 1.0}
-    head = table.splitlines()[0]
-    assert all((word in head) == (dataset is MNIST) for word in ("article", "paper", "real images"))
+    assert values == {"fid": 2.0, "val_fid": 1.0, "num_images": num_images, "num_test": 500, "num_validation": 600}
+    comparable = dataset is MNIST and num_images == REFERENCE_IMAGES
+    assert all((word in table.splitlines()[0]) == comparable for word in ("article", "paper", "real images"))
     assert words in " ".join(table.split())
-    assert ("Reference columns" in table) == (dataset is MNIST and num_images != REFERENCE_IMAGES)
 
 
 def test_a_run_that_has_diverged_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

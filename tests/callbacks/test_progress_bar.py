@@ -131,7 +131,7 @@ def test_log_lines_are_printed_above_the_bar_on_a_terminal(tmp_path: Path) -> No
         os.close(controller)
     assert process.wait() == 0
     lines = screen(output.decode())
-    assert [line.split(":")[0] for line in lines if line.startswith("step ")] == ["step 3", "step 6"]
+    assert [line.split(",")[0] for line in lines if line.startswith("step ")] == ["step 3", "step 6"]
     assert sum("images/s" in line for line in lines) == 1  # one bar, and no part of an earlier one
     assert "6/6" in lines[-2]
     assert lines[-1] == "the end"

@@ -92,6 +92,18 @@ def test_saves_that_follow_a_validation_delay_the_next(
     assert record.steps == [None, None, 2, 2, 4, 4, 6]
 
 
+def test_the_best_one_is_of_as_many_images(train: Train, tmp_path: Path) -> None:
+    class FewImages(Metric):
+        compared = (5, 5)
+
+    train(Metric(2.0, 1.0), SaveCheckpoints(monitor="metric", mode="max"), enable_checkpointing=True)
+    save = SaveCheckpoints(monitor="metric", mode="max")
+    train(
+        FewImages(1.0), save, enable_checkpointing=True, max_steps=9, ckpt_path=tmp_path / "checkpoints" / "last.ckpt"
+    )
+    assert save.best == {"file": "best-9.ckpt", "value": 1.0, "compared": (5, 5)}  # and not 2.0 of other images
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_the_best_one_is_remembered_wherever_the_run_is(train: Train, tmp_path: Path, moved: bool) -> None:
     train(Metric(2.0, 1.0), SaveCheckpoints(monitor="metric", mode="max"), enable_checkpointing=True)
@@ -108,7 +120,7 @@ def test_the_best_one_is_remembered_wherever_the_run_is(train: Train, tmp_path: 
         options = {"enable_checkpointing": True, "default_root_dir": str(folder)}
         train(Metric(value), save, max_steps=length, ckpt_path=path, **options)
         assert checkpoints(folder) == {f"best-{best}.ckpt": best, "last.ckpt": length}
-        assert save.best == {"file": f"best-{best}.ckpt", "value": max(value, 2.0)}
+        assert save.best == {"file": f"best-{best}.ckpt", "value": max(value, 2.0), "compared": []}
 
 
 def test_a_run_resumed_from_its_best_or_an_earlier_checkpoint_has_one_best(train: Train, tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_validations_are_logged_and_not_counted_as_training(
     trainer, gan, callback = fake_trainer(), SimpleNamespace(loss=NonSaturating()), Scalars()
     callback.on_train_start(trainer, gan)
     clock[0], trainer.global_step = 100.0, 5
+    trainer.callbacks, trainer.datamodule.val = [SimpleNamespace(compared=[2000, 50])], range(70)
     trainer.callback_metrics = {"validation/accuracy": torch.tensor(0.75), "fid": torch.tensor(1.5)}
     callback.on_validation_end(trainer, gan)
     clock[0], trainer.global_step = 101.0, 10
@@ -134,12 +135,14 @@ def test_validations_are_logged_and_not_counted_as_training(
     (at_5, validation), (_, training) = trainer.loggers[0].logged
     assert (at_5, validation) == (5, {"validation/accuracy": 0.75})
     assert training["throughput/images_per_second"] == 50.0
-    assert [record.message for record in caplog.records] == ["step 5: accuracy 0.75, fid 1.5"]
+    assert [record.message for record in caplog.records] == [
+        "step 5, 70 validation images: accuracy 0.75; 2,000 samples, 50 validation images: fid 1.5"
+    ]
 
 
 def test_validation_line_does_not_need_the_progress_bar(train: Train, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     train(Scalars())
     lines = [record.message for record in caplog.records if record.name == scalars.__name__]
-    assert [line.split(":")[0] for line in lines] == ["step 3", "step 6"]
+    assert [line.split(":")[0] for line in lines] == ["step 3, 10 validation images", "step 6, 10 validation images"]
     assert "loss_generator " in lines[0]

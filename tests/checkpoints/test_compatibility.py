@@ -258,3 +258,12 @@ def test_other_formats(run: Path, tmp_path: Path, version: Any) -> None:
     done = command("sample", f"checkpoint={tmp_path}/other.ckpt", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == f"checkpoint={tmp_path}/other.ckpt: {message}\n"
+
+
+def test_a_folder_has_the_size_and_channels_it_had() -> None:
+    dataset = {"_target_": "gan_lightning.data.folder.Folder", "_partial_": True, "size": 28, "channels": 1}
+    content = {"hyper_parameters": {"format_version": 2, "config": {"data": {"root": "images", "dataset": dataset}}}}
+    data = upgrade(content)["hyper_parameters"]["config"]["data"]
+    assert data["dataset"].keys() == {"_target_", "_partial_"}
+    assert (data["root"], data["image_size"], data["channels"]) == ("images", 28, 1)
+    assert dataset["size"] == 28  # the content given is left alone

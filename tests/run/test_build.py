@@ -13,6 +13,7 @@ from torchvision.datasets import MNIST
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturating
+from gan_lightning.metrics.evaluation import feature_extractors
 from gan_lightning.networks import mlp
 from gan_lightning.penalties import R1
 from gan_lightning.run import build, config, schema
@@ -282,13 +283,50 @@ def test_metrics_on_features_need_features() -> None:
     assert list(build.metrics(composed)) == [
         "parzen",
         "kid",
+        "sliced_wasserstein",
         "precision_recall",
+        "clipped",
         "modes",
-        "label_agreement",
-        "nearest_training",
+        "nearest_training",  # and no label_agreement, as there are no labels
     ]
-    composed = OmegaConf.create(OmegaConf.to_container(config.compose("train", ["data=kmnist"]), resolve=True))
+    composed = OmegaConf.create(OmegaConf.to_container(config.compose("train", ["features=none"]), resolve=True))
     assert list(build.metrics(composed)) == ["parzen", "nearest_training"]
+
+
+def test_random_features_have_no_classes() -> None:
+    metrics = build.metrics(config.compose("train", ["data=kmnist", "model.num_classes=10"]))
+    assert "fid" in metrics
+    assert not {"modes", "label_agreement"}.intersection(metrics)
+    extractors = feature_extractors(metrics).values()
+    assert len({id(extractor) for extractor in extractors}) == 1  # so that they share its features
+    assert {extractor.description for extractor in extractors} == {"random convolutions"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("data.channels=3", "1-channel images, and image_shape has 3 channels"),
+        ("data.image_size=32", "images of 28 x 28 pixels, and image_shape has 32 x 32"),
+    ],
+)
+def test_features_are_of_the_shape_they_were_made_for(typed: str, reason: str) -> None:
+    with pytest.raises(InputError, match=rf"^metrics\.fid: its features are of {reason}; use features=random"):
+        build.metrics(config.compose("train", [typed]))
+
+
+@pytest.mark.parametrize(("size", "measured"), [("32", True), ("33", False), ("[8,384]", False)])
+def test_the_log_likelihood_is_of_small_images(size: str, measured: bool) -> None:
+    metrics = build.metrics(config.compose("train", ["data=folder", "data.root=x", f"data.image_size={size}"]))
+    assert ("parzen" in metrics) == measured
+
+
+@pytest.mark.parametrize("dataset", ["torchvision.datasets.CIFAR10", "torchvision.datasets.KMNIST", "mine.Digits"])
+def test_features_are_of_the_data_they_were_made_for(dataset: str) -> None:
+    composed = config.compose("train", [f"data.dataset._target_={dataset}"])
+    with pytest.raises(
+        InputError, match=rf"features are of .*MNIST.*, and data\.dataset is {dataset}; use features=ran"
+    ):
+        build.metrics(composed)
 
 
 def test_a_logger_is_lightnings(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_train_log_has_the_validations(tmp_path: Path) -> None:
     (run,) = (tmp_path / "outputs" / "mine").iterdir()
     log = (run / "train.log").read_text()
     for step in (5, 10):
-        line = rf"step {step}: .*loss_discriminator [\d.]+.*parzen_ll -?[\d.]+"
+        line = rf"step {step}, .*loss_discriminator [\d.]+.*parzen_ll -?[\d.]+"
         assert re.search(rf"^\d{{4}}-\d\d-\d\d \S+ INFO {line}", log, re.MULTILINE)
         assert re.search(f"^{line}", done.stdout, re.MULTILINE)
     assert "Parzen LL (nats)" in log

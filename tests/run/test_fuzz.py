@@ -345,12 +345,13 @@ TINY = [
     "callbacks.validation_metrics.num_images=20",
     "callbacks.validation_metrics.num_real=20",
     "metrics.parzen.num_validation=20",
-    *(f"metrics.{slow}=null" for slow in ("fid", "kid", "precision_recall", "modes", "nearest_training")),
+    *(f"metrics.{slow}=null" for slow in ("fid", "kid", "sliced_wasserstein", "precision_recall", "clipped")),
+    *(f"metrics.{slow}=null" for slow in ("modes", "nearest_training")),
 ]
 REST = {
     "train": TINY,
     "train_classifier": ["trainer.max_epochs=1", "+trainer.limit_train_batches=2", "+trainer.limit_test_batches=1"],
-    "evaluate": [TINY[5], *TINY[-6:]],
+    "evaluate": [TINY[5], *TINY[-8:]],
     "sample": ["num_images=20"],
 }
 

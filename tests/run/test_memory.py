@@ -38,7 +38,7 @@ def _small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (["k=1000000000", "data.batch_size=2"], "k=1000000000: needs about 6.27 TB"),
         (["data.num_workers=1000000", "data.in_memory=false"], "data.num_workers=1000000: needs about 300 TB"),
         (["data=gaussian", "model=mlp_1d", "data.dataset.size=1000000000"], "data.dataset.size=1000000000: .*16 GB"),
-        (["data=folder", "data.dataset.size=100000"], r"model.image_shape=\[1,100000,100000\]: needs about 40 GB"),
+        (["data=folder", "data.root=.", "data.image_size=20000"], r"model.image_shape=\[3,20000,20000\]: needs .* GB"),
     ],
 )
 def test_what_needs_too_much(typed: list[str], line: str) -> None:

@@ -68,6 +68,11 @@ def validate(*typed: str) -> None:
         ("trainer.deterministic=1", "must be true or false"),
         ("+deterministic=true", "did you mean trainer.deterministic"),
         ("checkpoint=absent.ckpt", "no such file"),
+        *(
+            (f"data.image_size={size}", "must be a number of pixels")
+            for size in ("0", "x", "null", "[8]", "[8,0]", "true")
+        ),
+        *((f"data.channels={n}", "must be 1 .* or 3") for n in ("0", "null")),
         # a word in the place of a part
         ("optimizer.scheduler=cosine", "type optimizer/scheduler=cosine$"),
         ("optimizer.scheduler=nonsense", "type optimizer/scheduler=.* constant, cosine, exponential, linear$"),
@@ -75,7 +80,6 @@ def validate(*typed: str) -> None:
         ("data.dataset=mnist", r"\+data.dataset._target_=MODULE.CLASS"),
         ("model.generator=mlp", r"\+model.generator._target_=MODULE.CLASS"),
         ("model.prior=normal", r"\+model.prior._target_=MODULE.CLASS"),
-        ("features=inception", r"\+features._target_=MODULE.CLASS"),
         ("callbacks.scalars=x", r"\+callbacks.scalars._target_=MODULE.CLASS"),
         ("metrics.fid=1", r"\+metrics.fid._target_=MODULE.CLASS"),
         # keys that do not exist, added with a +
@@ -95,7 +99,7 @@ def validate(*typed: str) -> None:
         ("data.seed=-1", "must be a number of at least 0"),
         ("callbacks.paper_figures.seed=4294967296", "must be a number of at least 0 and below"),
         ("penalty._target_=[1]", r"must be a class or a function: penalty._target_=MODULE.CLASS"),
-        ("callbacks.validation_metrics.skip=[fad]", "no such metric; must be one of fid, inception_fid, kid"),
+        ("callbacks.validation_metrics.skip=[fad]", "no such metric; must be one of clipped, fid, inception_fid, kid"),
     ],
 )
 def test_impossible_values(override: str, line: str) -> None:
@@ -195,6 +199,7 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
         ("penalty=r1r2", "penalty=r1r2: no such choice; use penalty=r1_r2"),
         ("data=fashion", "data=fashion: no such choice; use data=fashion_mnist"),
         ("callbacks=1", "callbacks=1: no such choice; allowed: default"),
+        ("features=inception", r"features\.weights=\?\?\?: a value is required"),
         ("metrics=inception", r"metrics\.inception_fid\.features\.weights=\?\?\?: a value is required"),
         # values
         ("optimizer.lr=-1", "optimizer.lr=-1: must be a number of at least 0"),
@@ -377,7 +382,7 @@ def test_what_needs_a_gpu(typed: str, line: str, tmp_path: Path) -> None:
     ("typed", "monitor", "mode"),
     [
         ([], "fid", "min"),
-        (["data=kmnist"], "parzen_ll", "max"),
+        (["features=none"], "parzen_ll", "max"),
         (["metrics.fid=null"], "parzen_ll", "max"),
         (["callbacks.validation_metrics.skip=[fid]"], "parzen_ll", "max"),
         (["callbacks.validation_metrics=null"], "validation/loss_generator", "min"),
@@ -403,7 +408,7 @@ def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
         (["monitor=parzen_sigma"], "monitor=parzen_sigma: .*set monitor_mode to min or max"),
         (["monitor=validation/logit_real"], "monitor=validation/logit_real: .*set monitor_mode to min or max"),
         (["monitor=mine", "+callbacks.mine._target_=mine.Callback"], "monitor=mine: .*set monitor_mode to min or max"),
-        (["monitor=fid", "data=kmnist"], "monitor=fid: not computed during validation"),
+        (["monitor=fid", "features=none"], "monitor=fid: not computed during validation"),
         (["monitor=fid", "callbacks.validation_metrics=null"], "monitor=fid: not computed during validation"),
     ],
 )
@@ -448,7 +453,7 @@ def test_installed_from_a_wheel(tmp_path: Path) -> None:
     subprocess.run(pip, check=True, capture_output=True)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    slow = ("kid", "precision_recall", "nearest_training")  # FID stays: the wheel holds the classifier's weights
+    slow = ("kid", "precision_recall", "clipped", "nearest_training")  # FID stays: the classifier is in the wheel
     small = [
         "trainer.max_steps=2",
         "num_images=200",

@@ -176,7 +176,7 @@ class SignalInMetric(Metric):
 def test_a_run_without_its_data_leaves_no_files(tmp_path: Path) -> None:
     done = command("train", *SMALL, "data=folder", "data.root=absent", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 1
-    assert re.fullmatch("data.root=absent: cannot be read as Folder: .*\n", done.stderr), done.stderr
+    assert re.fullmatch("data.root=absent: no such folder\n", done.stderr), done.stderr
     assert not list(tmp_path.iterdir())
 
 
