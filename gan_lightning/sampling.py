@@ -38,7 +38,7 @@ def sample(
         z = gan.prior(NOISE_BLOCK, generator=generator)[: num_images - start]
         given = None if all_labels is None else all_labels[start : start + len(z)]
         if batch_size is None:
-            batch_size = fitting_batch_size(generate(gan, z[:1], None if given is None else given[:1])[0])
+            batch_size = fitting_batch_size(generate(gan, z[:1], None if given is None else given[:1]).shape[1:])
         parts = [None] * len(z) if given is None else given.split(batch_size)
         for part, part_labels in zip(z.split(batch_size), parts, strict=False):
             yield generate(gan, part, part_labels)

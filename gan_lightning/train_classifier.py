@@ -16,8 +16,8 @@ def main(config: DictConfig) -> None:
         raise InputError(f"out={out}: must end in .safetensors")
 
     import pytorch_lightning as pl
-    import torch
 
+    from gan_lightning.data.images import image_shape
     from gan_lightning.metrics.classifier import Classifier, ClassifierTraining, save_weights
     from gan_lightning.run import build, memory
     from gan_lightning.run.config import silence_lightning
@@ -26,7 +26,7 @@ def main(config: DictConfig) -> None:
     data = build.part(config, "data")
     data.prepare_data()
     data.setup()
-    if list(data.train[torch.arange(1)][0].shape) != [1, 1, 28, 28]:
+    if list(image_shape(data.train)) != [1, 28, 28]:
         raise InputError("data.image_size, data.channels: must be 28 and 1 for this classifier")
     pl.seed_everything(config.seed, verbose=False)
     classifier = Classifier(num_classes=1 + int(data.train.labels.max()))

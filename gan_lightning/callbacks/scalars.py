@@ -29,6 +29,11 @@ def log_scalars(trainer: Trainer, values: Mapping[str, float | Tensor]) -> None:
         logger.log_metrics({name: float(value) for name, value in values.items()}, step=trainer.global_step)
 
 
+def as_line(values: Mapping[str, Tensor]) -> str:
+    """Return values with their names, without ``validation/``, on a line."""
+    return ", ".join(f"{name.removeprefix('validation/')} {value:.4g}" for name, value in values.items())
+
+
 def compared_images(trainer: Trainer) -> list[int]:
     """Return how many generated and validation images the last validation compared; nothing if it compared none."""
     return next((callback.compared for callback in trainer.callbacks if hasattr(callback, "compared")), [])
@@ -82,17 +87,14 @@ class Scalars(Callback):
         """Log the validation's values, and restart the clock, as throughput excludes validation."""
         values = trainer.callback_metrics
         if values and trainer.is_global_zero and not trainer.sanity_checking:
-            log_scalars(trainer, {name: value for name, value in values.items() if name.startswith("validation/")})
-            whole = getattr(trainer, "limit_val_batches", 1.0) == 1.0
-            images, compared = f"{'' if whole else 'part of '}{len(trainer.datamodule.val):,}", compared_images(trainer)
-            shown = {True: f"{images} validation images", False: "other metrics"}
-            if compared:
-                shown[False] = f"{compared[0]:,} samples, {compared[1]:,} validation images"
-            lines: dict[bool, list[str]] = {own: [] for own in shown}
-            for name, value in values.items():
-                lines[name.startswith("validation/")].append(f"{name.removeprefix('validation/')} {value:.4g}")
-            line = "; ".join(f"{shown[own]}: {', '.join(found)}" for own, found in lines.items() if found)
-            log.info("step %d, %s", trainer.global_step, line)
+            own = {name: value for name, value in values.items() if name.startswith("validation/")}
+            others = {name: value for name, value in values.items() if name not in own}
+            log_scalars(trainer, own)
+            whole, compared = getattr(trainer, "limit_val_batches", 1.0) == 1.0, compared_images(trainer)
+            of_own = f"{'' if whole else 'part of '}{len(trainer.datamodule.val):,} validation images"
+            of_others = "{:,} samples, {:,} validation images".format(*compared) if compared else "other metrics"
+            lines = [f"{images}: {as_line(part)}" for images, part in ((of_own, own), (of_others, others)) if part]
+            log.info("step %d, %s", trainer.global_step, "; ".join(lines))
         self.restart_clock(trainer)
 
     def warn_if_slow(self, trainer: Trainer, rate: float) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
 from gan_lightning.callbacks.scalars import log_scalars
 from gan_lightning.data.datamodule import HELD_BYTES
+from gan_lightning.data.images import image_shape
 from gan_lightning.gan import GAN
 from gan_lightning.metrics.evaluation import compute_metrics, normalized_batches
 from gan_lightning.sampling import repeat_labels, sample
@@ -52,7 +52,7 @@ class ValidationMetrics(Callback):
         first = data.val.first(self.num_real)
         self.compared = [self.num_images, len(first)]
         if trainer.is_global_zero:
-            if not self.real and 4 * first[torch.arange(1)][0].numel() * len(first) <= HELD_BYTES:
+            if not self.real and 4 * image_shape(first).numel() * len(first) <= HELD_BYTES:
                 self.real = list(normalized_batches(first, device))
             labels = data.val.labels if pl_module.num_classes else None  # the classes are as frequent as in the data
             values = compute_metrics(

@@ -82,9 +82,9 @@ class Conversion:
             image = self.resize(image)
         return pil_to_tensor(image)
 
-    def keeps(self, images: Tensor) -> bool:
-        """Return whether bytes (N, C, H, W) stay as they are."""
-        return self.channels in (None, images.shape[1]) and self.size in (None, tuple(images.shape[2:]))
+    def keeps(self, shape: Sequence[int]) -> bool:
+        """Return whether bytes of a shape (C, H, W) stay as they are."""
+        return self.channels in (None, shape[0]) and self.size in (None, tuple(shape[1:]))
 
     def to_8_bits(self, image: Image.Image) -> Image.Image:
         """Return a grayscale image of 16 or 32 bits or floats with 8 bits."""

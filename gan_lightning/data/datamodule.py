@@ -5,10 +5,7 @@ import inspect
 import logging
 import math
 import os
-import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -22,16 +19,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gan_lightning.data.conversion import Conversion
-from gan_lightning.data.images import InMemoryImages, StreamedImages, fitting_batch_size, normalize
+from gan_lightning.data.images import InMemoryImages, StreamedImages, fitting_batch_size, image_shape, normalize
 from gan_lightning.data.integrity import check_files
 from gan_lightning.data.samplers import ShuffledBatches
+from gan_lightning.data.workers import TrainLoader, check_shared_memory, wait_for_parent
 from gan_lightning.errors import InputError, third_party_errors
 from gan_lightning.seeding import fold
 
 HELD_BYTES = 2**28  # at most, of a split that is held in memory unless told otherwise
 logger = logging.getLogger(__name__)
 FLIP = 1  # stream of random numbers that choose mirrored images
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ImageDataModule(LightningDataModule):
@@ -217,11 +214,10 @@ class ImageDataModule(LightningDataModule):
         if cut < 1:
             raise InputError(f"data.val_size={self.val_size}: must leave at least 1 of {number} training images")
         official = self.read(source, in_memory=self.in_memory)
-        first, _ = official[torch.arange(1)]
-        if hasattr(source, "labeled_images") and not self.conversion.keeps(first):
-            shape = list(first.shape[1:])
+        shape = list(image_shape(official))
+        if hasattr(source, "labeled_images") and not self.conversion.keeps(shape):
             raise InputError(f"data.image_size, data.channels: must give the shape of this data set, {shape}")
-        if self.image_shape and list(self.image_shape) != (shape := list(first.shape[1:])):
+        if self.image_shape and list(self.image_shape) != shape:
             where = ", as data.image_size and data.channels say" if self.conversion.size else ""
             raise InputError(f"model.image_shape={list(self.image_shape)}: must be {shape} for this data set{where}")
         self.train, self.val = official.split(cut)
@@ -266,7 +262,7 @@ class ImageDataModule(LightningDataModule):
         workers = 0 if isinstance(self.train, InMemoryImages) else self.num_workers
         if workers:
             processes = workers * (self.trainer.num_devices if self.trainer else 1)
-            check_shared_memory(processes, sampler.batch_size * self.train[torch.arange(1)][0].nbytes)
+            check_shared_memory(processes, sampler.batch_size * image_shape(self.train).numel())
         return TrainLoader(
             self.train,
             sampler=sampler,
@@ -294,7 +290,7 @@ class ImageDataModule(LightningDataModule):
 
     def _in_order(self, images: InMemoryImages | StreamedImages) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        size = self.eval_batch_size or fitting_batch_size(images[torch.arange(1)][0][0])
+        size = self.eval_batch_size or fitting_batch_size(image_shape(images))
         number = math.ceil(len(images) / (world_size * size))  # the same on all ranks, as DDP needs
         batches = torch.arange(rank, len(images), world_size).tensor_split(number)
         return DataLoader(images, sampler=batches, batch_size=None)
@@ -311,53 +307,7 @@ class ImageDataModule(LightningDataModule):
 
 def are_few(images: StreamedImages) -> bool:
     """Return whether images have at most ``HELD_BYTES``."""
-    return images[torch.arange(1)][0].nbytes * len(images) <= HELD_BYTES
-
-
-class TrainLoader(DataLoader):
-    """A DataLoader whose workers leave SIGINT and SIGTERM to the main process.
-
-    A terminal sends Ctrl-C to all processes of a run, and a scheduler SIGTERM. The main process finishes its step, and
-    needs its workers for that.
-    """
-
-    def __iter__(self) -> Any:
-        """Start the workers, if any, with both signals blocked."""
-        if self.num_workers == 0 or not hasattr(signal, "pthread_sigmask"):  # which Windows lacks
-            return super().__iter__()
-        former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            return super().__iter__()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, former)
-
-
-def wait_for_parent(_: int) -> None:
-    """End this worker when its parent sends SIGTERM, as multiprocessing does at exit, and not when others do."""
-
-    def wait() -> None:
-        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-            pass
-        os._exit(0)
-
-    if hasattr(signal, "sigwaitinfo"):
-        threading.Thread(target=wait, daemon=True).start()
-    elif hasattr(signal, "pthread_sigmask"):  # macOS
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-
-
-def check_shared_memory(workers: int, batch: int) -> None:
-    """Raise InputError if the system's shared memory is too small for the batches of bytes that workers prepare."""
-    shared = Path("/dev/shm")
-    if not shared.is_dir():
-        return
-    free, needed = shutil.disk_usage(shared).free, 2 * workers * batch  # torch prefetches two batches per worker
-    if needed > free:
-        raise InputError(
-            f"data.num_workers={workers}: needs {needed / 1e6:.0f} MB of shared memory, and /dev/shm has "
-            f"{free / 1e6:.0f} MB; use data.num_workers=0 or data.in_memory=true, or enlarge it, as by docker's "
-            "--shm-size=1g"
-        )
+    return image_shape(images).numel() * len(images) <= HELD_BYTES
 
 
 def lock(root: str) -> FileLock:

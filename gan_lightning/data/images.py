@@ -24,9 +24,14 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def fitting_batch_size(image: Tensor) -> int:
+def fitting_batch_size(shape: torch.Size) -> int:
     """Return how many images of a shape (C, H, W) are a batch of bounded memory, outside of training: at most 1,000."""
-    return min(max(BATCH_VALUES // image.numel(), 1), 1000)
+    return min(max(BATCH_VALUES // shape.numel(), 1), 1000)
+
+
+def image_shape(images: "InMemoryImages | StreamedImages") -> torch.Size:
+    """Return the shape (C, H, W) of an image, by reading the first."""
+    return images[torch.arange(1)][0].shape[1:]
 
 
 class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
@@ -52,7 +57,7 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
         # MNIST and the data sets in its format already hold all images in one tensor.
         if untransformed and isinstance(getattr(dataset, "data", None), Tensor) and dataset.data.ndim == 3:
             images = dataset.data.unsqueeze(1)
-            if conversion.keeps(images) and dataset.targets.ndim == 1:
+            if conversion.keeps(images.shape[1:]) and dataset.targets.ndim == 1:
                 return cls(images, dataset.targets)
         return cls(*StreamedImages(dataset, conversion=conversion)[torch.arange(len(dataset))])
 
@@ -81,7 +86,7 @@ class InMemoryImages(Dataset[tuple[Tensor, Tensor]]):
 
     def batches(self, size: int | None = None) -> Iterator[Tensor]:
         """Yield all images in order, (size, C, H, W) at a time; see :func:`fitting_batch_size` for None."""
-        yield from self.images.split(size or fitting_batch_size(self.images[0]))
+        yield from self.images.split(size or fitting_batch_size(self.images.shape[1:]))
 
 
 class StreamedImages(Dataset[tuple[Tensor, Tensor]]):
@@ -147,5 +152,5 @@ class StreamedImages(Dataset[tuple[Tensor, Tensor]]):
 
     def batches(self, size: int | None = None) -> Iterator[Tensor]:
         """Yield all images in order, (size, C, H, W) at a time; see :func:`fitting_batch_size` for None."""
-        size = size or fitting_batch_size(self[torch.arange(1)][0][0])
+        size = size or fitting_batch_size(image_shape(self))
         yield from (self[index][0] for index in torch.arange(len(self)).split(size))

@@ -59,3 +59,26 @@ class ImageMetric(Metric):
     @abstractmethod
     def compute(self) -> dict[str, Tensor]:
         """Return a scalar for each name in ``values``."""
+
+
+class FeatureMetric(Metric):
+    """Base class of metrics that keep the features of all images.
+
+    Args:
+        features: Maps images (N, C, H, W) in [-1, 1] to features (N, F).
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    real: list[Tensor]
+    fake: list[Tensor]
+
+    def __init__(self, *, features: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.features = features
+        self.add_state("real", default=[], dist_reduce_fx="cat")
+        self.add_state("fake", default=[], dist_reduce_fx="cat")
+
+    def update(self, images: Tensor, *, real: bool) -> None:
+        """Add the features of images (N, C, H, W) in [-1, 1]."""
+        (self.real if real else self.fake).append(self.features(images))

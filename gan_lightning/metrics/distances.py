@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
+
+from gan_lightning.metrics.base import FeatureMetric
 
 BLOCK = 100  # directions that features are projected on at a time; bounds the memory, does not change the result
 
@@ -62,7 +63,7 @@ class KID(KernelInceptionDistance):
             return super().compute()[0]
 
 
-class SlicedWasserstein(Metric):
+class SlicedWasserstein(FeatureMetric):
     """Sliced Wasserstein distance of features (Rabin et al., 2012; Bonneel et al., 2015).
 
     (1/P Σ_p ∫₀¹ (F_p⁻¹(t) - G_p⁻¹(t))² dt)^½, where F_p⁻¹ and G_p⁻¹ are the quantile functions of real and generated
@@ -81,23 +82,13 @@ class SlicedWasserstein(Metric):
         ValueError: If ``projections`` is less than 1.
     """
 
-    full_state_update = False
-    is_differentiable = False
     higher_is_better = False
-    real: list[Tensor]
-    fake: list[Tensor]
 
     def __init__(self, *, features: Callable[[Tensor], Tensor], projections: int) -> None:
-        super().__init__()
+        super().__init__(features=features)
         if projections < 1:
             raise ValueError(f"projections={projections}: must be at least 1")
-        self.features, self.projections = features, projections
-        self.add_state("real", default=[], dist_reduce_fx="cat")
-        self.add_state("fake", default=[], dist_reduce_fx="cat")
-
-    def update(self, images: Tensor, *, real: bool) -> None:
-        """Add the features of images (N, C, H, W) in [-1, 1]."""
-        (self.real if real else self.fake).append(self.features(images))
+        self.projections = projections
 
     def compute(self) -> Tensor:
         """Return the distance; nan or infinite if features are not finite."""

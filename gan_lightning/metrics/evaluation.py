@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gan_lightning.data.datamodule import ImageDataModule
-from gan_lightning.data.images import InMemoryImages, StreamedImages, fitting_batch_size, normalize
+from gan_lightning.data.images import InMemoryImages, StreamedImages, fitting_batch_size, image_shape, normalize
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.metrics.base import ImageMetric
@@ -91,10 +91,10 @@ def compute_metrics(
     for batch in fake:
         images = batch.to(device, torch.float32)  # one tensor for all metrics, so that they share its features
         for metric in (metric for chosen in by_split.values() for metric in chosen.values()):
-            if labels is None or not takes_labels(metric):
-                metric.update(images, real=False)
-            else:
+            if labels is not None and takes_labels(metric):
                 metric.update(images, real=False, labels=labels[start : start + len(images)].to(device))
+            else:
+                metric.update(images, real=False)
         start += len(images)
     values: dict[str, dict[str, float]] = {}
     for split, chosen in by_split.items():
@@ -102,7 +102,7 @@ def compute_metrics(
         for batch in real[split]:
             images = batch.to(device, torch.float32)
             for metric in chosen.values():
-                if labels is None or not takes_labels(metric):
+                if not takes_labels(metric):
                     metric.update(images, real=True)
         values[split] = {}
         for name, metric in chosen.items():
@@ -197,7 +197,7 @@ def _normalized_and_measured(
         gan: See :meth:`GAN.adversarial_metrics`.
         totals: Sum over the images so far, by name.
     """
-    size = fitting_batch_size(images[torch.arange(1)][0][0])
+    size = fitting_batch_size(image_shape(images))
     for i, index in enumerate(torch.arange(len(images)).split(size)):
         pixels, labels = images[index]
         batch = normalize(pixels.to(gan.device))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from gan_lightning.metrics.base import ImageMetric, thumbnails
+from gan_lightning.metrics.base import FeatureMetric, ImageMetric, thumbnails
 
 MAX_K = 1000
 BLOCK = 250  # rows compared with all others at a time; bounds the memory, does not change the result
@@ -20,7 +20,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return products.add_(a.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
-class NeighborMetric(ImageMetric):
+class NeighborMetric(FeatureMetric, ImageMetric):
     """Base class of metrics that compare the features of images with balls around those of other images.
 
     Args:
@@ -31,20 +31,11 @@ class NeighborMetric(ImageMetric):
         ValueError: If k is less than 1 or more than ``MAX_K``.
     """
 
-    real: list[Tensor]
-    fake: list[Tensor]
-
     def __init__(self, *, features: Callable[[Tensor], Tensor], k: int) -> None:
-        super().__init__()
+        super().__init__(features=features)
         if not 1 <= k <= MAX_K:
             raise ValueError(f"k={k}: must be from 1 to {MAX_K}")
-        self.features, self.k = features, k
-        self.add_state("real", default=[], dist_reduce_fx="cat")
-        self.add_state("fake", default=[], dist_reduce_fx="cat")
-
-    def update(self, images: Tensor, *, real: bool) -> None:
-        """Add the features of images (N, C, H, W) in [-1, 1]."""
-        (self.real if real else self.fake).append(self.features(images))
+        self.k = k
 
     def _radii(self, features: Tensor) -> Tensor:
         """Return the squared distance (N,) of each row of (N, F) to its k-th nearest other row."""

@@ -164,7 +164,7 @@ class Checkpoint:
 
 
 def replace_features(config: DictConfig, former: Any) -> None:
-    """Give the metrics of a resumed run's config its features in place of those that the run had."""
+    """Replace, in place, the features that a resumed run's metrics had by those of its config."""
     for metric in (config.metrics or {}).values():
         if metric and metric.get("features") == former:
             metric.features = config.features

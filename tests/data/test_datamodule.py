@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.datasets import KMNIST, MNIST, FakeData, FashionMNIST
 from torchvision.transforms import Resize
 
-from gan_lightning.data import datamodule
+from gan_lightning.data import workers
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.data.folder import Folder
 from gan_lightning.data.gaussian import Gaussian
@@ -313,7 +313,7 @@ def test_training_images_are_never_test_images() -> None:
 
 @pytest.mark.parametrize(("free", "enough"), [(10**9, True), (1000, False)])
 def test_shared_memory_must_hold_what_workers_prepare(monkeypatch: pytest.MonkeyPatch, free: int, enough: bool) -> None:
-    monkeypatch.setattr(datamodule.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     data = make(in_memory=False, num_workers=2, batch_size=64)
     data.setup()
     if enough:
