@@ -269,7 +269,7 @@ class GAN(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log :meth:`adversarial_metrics` of validation images."""
         metrics = {f"validation/{name}": value for name, value in self.adversarial_metrics(batch, batch_idx).items()}
-        weight = len(batch[0]) * self.trainer.world_size  # Lightning divides the sum by it, and drops the fraction
+        weight = len(batch[0]) * self.trainer.world_size  # Lightning averages these over devices as whole numbers
         self.log_dict(metrics, logger=False, sync_dist=True, batch_size=weight)
 
     def adversarial_metrics(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
