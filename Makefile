@@ -26,6 +26,9 @@ $(BIN)/.train: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(call install,export)
 
+$(BIN)/.sweep: $(BIN)/.train
+	$(call install,sweep)
+
 $(BIN)/.dev: $(BIN)/.train
 	$(call install,dev)
 
@@ -53,8 +56,8 @@ audit: $(BIN)/.audit ## look up known vulnerabilities of the versions in constra
 tensorboard: $(BIN)/.train ## start TensorBoard on all runs, for this machine only; HOST=0.0.0.0 opens it to the network
 	$(RUN) tensorboard.main --logdir outputs --host $(HOST)
 
-sweep: $(BIN)/.train ## sweep the learning rate, and summarize the runs; ARGS="key=value ..." changes them
-	$(RUN) gan_lightning.train -m optimizer.lr=5e-4,1e-3,2e-3 $(ARGS)
+sweep: $(BIN)/.sweep ## sweep the learning rate and the seed, and summarize the runs; ARGS="key=value ..." changes them
+	$(RUN) gan_lightning.train -m sweep=lr $(ARGS)
 
 classifier: $(BIN)/.train ## train the classifier whose features the metrics compare; ARGS="out=FILE ..." changes it
 	$(RUN) gan_lightning.train_classifier $(ARGS)

@@ -21,10 +21,10 @@ LAYERS = (
     {"sampling", "visualize", "metrics"},
     {"callbacks"},
     {"run"},
-    {"train", "sample", "evaluate", "export", "train_classifier"},
+    {"train", "search", "sample", "evaluate", "export", "train_classifier"},
 )
 BASE, COMMANDS = LAYERS[0], LAYERS[-1]
-BEFORE_TORCH = [*sorted(COMMANDS), "run.cli", "run.config", "run.schema", "run.suggest", "run.sweep"]
+BEFORE_TORCH = [*sorted(COMMANDS), "run.cli", "run.config", "run.schema", "run.suggest", "run.sweep", "run.job"]
 SLOW = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning_fabric"}
 
 

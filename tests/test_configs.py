@@ -133,6 +133,5 @@ def test_the_command_line_takes_precedence_over_the_experiment() -> None:
 
 
 def test_the_run_folder_has_the_experiments_or_a_given_name() -> None:
-    config.register_resolvers()
     resolve = OmegaConf.create({"a": "${run_dir:null,null,article,T}", "b": "${run_dir:null,mine,article,T}"})
     assert (resolve.a, resolve.b) == ("outputs/article/T", "outputs/mine/T")

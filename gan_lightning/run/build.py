@@ -17,6 +17,7 @@ from lightning_fabric.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 
+from gan_lightning.callbacks.prune import Prune
 from gan_lightning.checkpoints.trust import targets
 from gan_lightning.checks import check_gan
 from gan_lightning.data.datamodule import ImageDataModule
@@ -25,6 +26,7 @@ from gan_lightning.gan import GAN
 from gan_lightning.metrics.features import FeatureExtractor
 from gan_lightning.run import memory
 from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict, usable_metrics
+from gan_lightning.run.job import PRUNED
 from gan_lightning.run.schema import check_types, schema
 
 # Not applied by Lightning's Trainer
@@ -232,6 +234,20 @@ def callbacks(config: DictConfig, metrics: dict[str, Metric]) -> list[pl.Callbac
         if name != "final_evaluation" and isinstance(number := getattr(callback, "num_images", None), int):
             memory.check_samples(f"callbacks.{name}.num_images", number, config)
     return list(built.values())
+
+
+def prune(config: DictConfig, trial: dict[str, Any]) -> Prune:
+    """Return the callback of a run that is a search's trial.
+
+    Args:
+        config: A filled-in config.
+        trial: Arguments of :func:`optuna.load_study`, of which ``pruner`` is a config; and ``trial_id``.
+    """
+    import optuna
+
+    trial_id, pruner = trial.pop("trial_id"), hydra.utils.instantiate(trial.pop("pruner"))
+    study = optuna.load_study(pruner=pruner, **trial)
+    return Prune(trial=optuna.trial.Trial(study, trial_id), monitor=config.monitor, code=PRUNED)
 
 
 def logger(config: DictConfig, run: Path, step: int) -> Any:

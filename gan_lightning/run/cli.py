@@ -30,11 +30,11 @@ from gan_lightning.run.config import (
     clear_none_choices,
     expand_home,
     quoted,
-    register_resolvers,
     resolve_paths,
     start_folder,
     typed_overrides,
 )
+from gan_lightning.run.processes import stop_with_sweep
 from gan_lightning.run.schema import validate
 from gan_lightning.run.suggest import choices_of, known_keys, unknown_choice, unknown_key
 
@@ -53,10 +53,10 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             if full_error is None:
                 os.environ.pop("HYDRA_FULL_ERROR", None)
             job = HydraConfig.get()
+            if job.mode == RunMode.MULTIRUN:  # possibly in a launcher's process, which passes errors on
+                return sweep.run_job(name, config)
             try:
                 with one_line_errors(full_error == "1"):
-                    if job.mode == RunMode.MULTIRUN:
-                        return sweep.run_job(name, config)
                     if deleted := next((o for o in typed_overrides() if o.startswith("~")), None):
                         raise InputError(f"{deleted}: keys cannot be deleted; use {deleted[1:]}=null or =none")
                     refuse_hidden_files()
@@ -84,17 +84,19 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             gc.disable()  # its passes would take a sixth of the time of all imports
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which are reported here
             logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs them besides
-            register_resolvers()
+            stop_with_sweep()
             with one_line_errors(full_error == "1"):
                 if "${" in (folder := str(Path.cwd())):
                     raise InputError(
                         f"{folder}: Hydra cannot run in a folder with ${{ in its name, a reference to a key"
                     )
                 # argparse needs flags in front of overrides
-                sys.argv[1:] = sorted(
-                    map(expand_home, joined(sys.argv[1:])), key=lambda a: not re.match(r"-m$|--multirun$|--[\w-]+=", a)
-                )
-                hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(run)()
+                arguments = sweep.arguments_for(name, [expand_home(a) for a in joined(sys.argv[1:])])
+                sys.argv[1:] = sorted(arguments, key=lambda a: not re.match(r"-m$|--multirun$|--[\w-]+=", a))
+                try:
+                    hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(run)()
+                finally:
+                    sweep.release()
 
         cpu_use = CpuUse()
         return main
@@ -181,6 +183,10 @@ def message_for(error: Exception) -> str:
         return f"{argument_of(absent[1])}: no such key; --help lists all keys"
     messages = {
         r"Ambiguous value for argument '(.*)'": "{}: several values; add -m to sweep over them",
+        r"Unknown plugin class : 'hydra_plugins\.hydra_(submitit|joblib)": "hydra/launcher={0}...: needs hydra-{0}-launcher; "
+        "pip install 'gan-lightning[sweep]'",
+        r"Unknown plugin class : 'hydra_plugins\.hydra_(ray)": "hydra/launcher={0}: needs hydra-{0}-launcher; "
+        "pip install 'gan-lightning[{0}]'",
         r"In '(.*)': Could not override '\w+@\w+\.": "{}.yaml: must begin with # @package _global_",
     }
     if found := next((m.format(f[1]) for pattern, m in messages.items() if (f := re.match(pattern, str(error)))), ""):

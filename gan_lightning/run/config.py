@@ -17,11 +17,13 @@ from typing import Any, get_type_hints
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from gan_lightning.checkpoints.trust import packages_to_trust, targets
 from gan_lightning.errors import InputError, as_typed, one_line
+from gan_lightning.run import resources
 
 PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
@@ -32,11 +34,12 @@ SIMPLE = re.compile(r"[\w./-]+", re.ASCII)  # what neither Hydra nor a shell rea
 
 
 def register_resolvers() -> None:
-    """Register the four resolvers that ``conf/`` uses.
+    """Register the resolvers that ``conf/`` uses; done on import, for the processes of launchers.
 
     ``${project:data}`` is :func:`project_folder`. ``${run_dir:CHECKPOINT,NAME,EXPERIMENT,DATE_TIME}`` is the folder of
     the run that a checkpoint belongs to, or a new one. ``${times:FACTOR,VALUE}`` is a product.
     ``${shape:CHANNELS,SIZE}`` is an image's shape, whose size is one number, or its height and width.
+    ``${jobs_at_once:TRAINER}`` and ``${gpus_of_a_job:TRAINER}`` are those of :mod:`gan_lightning.run.resources`.
     """
 
     def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
@@ -59,9 +62,13 @@ def register_resolvers() -> None:
         "run_dir": run_dir,
         "times": times,
         "shape": shape,
+        "jobs_at_once": lambda trainer: resources.jobs_at_once(trainer or {}),
+        "gpus_of_a_job": lambda trainer: resources.gpus_of_a_job(trainer or {}),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
+    # Our configs of launchers have the names of their plug-ins' own, which is meant.
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 def project_folder(name: str) -> str:
@@ -70,10 +77,14 @@ def project_folder(name: str) -> str:
 
 
 def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
-    """Return ``conf/<name>.yaml`` composed with overrides as on the command line, for use outside of a command."""
-    register_resolvers()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose(name, overrides or [])
+    """Return ``conf/<name>.yaml`` composed with overrides as on the command line, for use outside of its command."""
+    outer = GlobalHydra.instance().hydra  # of another command
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config = hydra.compose(name, overrides or [])
+    finally:
+        GlobalHydra.instance().hydra = outer
     clear_none_choices(config)
     return config
 
@@ -321,3 +332,6 @@ def silence_lightning() -> None:
         "The number of training batches .* is smaller than the logging interval.*",
     ):
         warnings.filterwarnings("ignore", message)
+
+
+register_resolvers()

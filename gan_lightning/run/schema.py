@@ -53,6 +53,15 @@ Trainer = schema(
         Any: "devices precision fast_dev_run profiler",
     },
 )
+# Keys of conf/search/
+Search = schema(
+    {
+        str | None: "name storage",
+        int: "num_trials workers",
+        list[str]: "overrides constraints",
+        Any: "objectives space sampler pruner",
+    }
+)
 # Top-level values of the root configs, apart from the groups; each config has some of them
 Root = schema(
     {
@@ -61,7 +70,7 @@ Root = schema(
         int: "seed k num_images",
         float: "latent_scale lr weight_decay",
         int | None: "label",
-        bool: "cpu_tuning compile cuda_graphs",
+        bool: "cpu_tuning compile cuda_graphs retry_failed",
         Any: "trust image_shape labels",
     },
 )
@@ -79,7 +88,7 @@ ALLOWED = {
     "trainer.deterministic": (True, False, "warn"),  # Lightning takes any other text for false
     "show": ("samples", "nearest", "interpolation"),
 }
-POSITIVE = ("k", "num_images", "trainer.log_every_n_steps", "trainer.num_nodes")
+POSITIVE = ("k", "num_images", "search.num_trials", "search.workers", "trainer.log_every_n_steps", "trainer.num_nodes")
 
 
 def validate(name: str, config: DictConfig) -> DictConfig:
@@ -95,8 +104,8 @@ def validate(name: str, config: DictConfig) -> DictConfig:
     top = OmegaConf.masked_copy(resolved, [str(key) for key in config if key not in GROUPS])
     typed = with_references(config, check_types(Root, top))
     groups: dict[str, Any] = {key: config._get_node(key) for key in config if key in GROUPS}
-    for key, shape in (("data", Data), ("trainer", Trainer)):
-        if key in config and (key == "trainer" or config.data.get("_target_", OWN_DATA) == OWN_DATA):
+    for key, shape in (("data", Data), ("trainer", Trainer), ("search", Search)):
+        if key in config and (key != "data" or config.data.get("_target_", OWN_DATA) == OWN_DATA):
             groups[key] = with_references(config[key], check_types(shape, resolved[key], key, known))
     config = OmegaConf.create({**typed, **groups})
     refuse_unused(config)

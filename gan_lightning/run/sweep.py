@@ -1,90 +1,179 @@
-"""Sweeps: each job in a process of its own, and a summary of all of them."""
+"""Sweeps: each job in a process of its own, wherever a launcher runs it; a sweep that was stopped is continued."""
 
+import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from gan_lightning.checkpoints.trust import packages_to_trust
-from gan_lightning.errors import InputError
-from gan_lightning.metrics.tables import read_overrides, read_results, summarize
-from gan_lightning.run.config import config_flags, quoted, start_folder, to_dict, typed_overrides
+from gan_lightning.errors import InputError, as_typed
+from gan_lightning.run import job, processes, resources
+from gan_lightning.run.config import argument, command_line, quoted, shorten, start_folder, typed_overrides
+from gan_lightning.run.job import ENDED, read_json, write_json
+from gan_lightning.run.suggest import choices_of
+from gan_lightning.run.summary import read_jobs, summarize, write_html
 
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+SWEEPS = Path("outputs/sweeps")
+RECORD = "sweep.json"  # in a sweep's folder: its command, and whether it has ended
+ALONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # one job after the other, in this process
+SOME_FAILED = 3  # exit code
+FREE = ("-m", "--multirun", "hydra.sweep.dir=", "hydra/launcher=", "hydra.launcher.", "retry_failed=")  # may change
+LOCKS: list[FileLock] = []  # of the sweep that this process runs
 
 
 def run_job(name: str, config: DictConfig) -> float | None:
     """Run the current job of a multirun in its own process, so that jobs do not affect each other.
 
-    A job that finished in an earlier sweep of the same folder is skipped, and one that was stopped is resumed. Only an
-    interruption ends the sweep. Returns the metric that ranks it, for sweepers that optimize; None if not measured.
+    Only an interruption ends the sweep. Returns the metric that ranks the job, for sweepers that optimize; None if it
+    was not measured.
+
+    Raises:
+        InputError: If the job's folder holds another one.
     """
-    job = HydraConfig.get()
-    folder, overrides = Path(job.runtime.output_dir), typed_overrides()
-    metrics, checkpoint, error = folder / "metrics.json", folder / "checkpoints" / "last.ckpt", folder / "error.txt"
-    if (metrics.exists() or checkpoint.exists()) and read_overrides(folder) != overrides:
-        raise InputError(f"hydra.sweep.dir={folder.parent}: holds a sweep with other overrides; use a new folder")
-    code = 0
-    if "error" in read_results(folder):  # damaged, or failed
-        metrics.unlink(missing_ok=True)
-    if not metrics.exists():
-        task = overrides
-        if checkpoint.exists():  # trust what this command would build itself
-            task = [f"checkpoint={quoted(checkpoint)}", f"trust=[{','.join(packages_to_trust(to_dict(config)))}]"]
-        error.unlink(missing_ok=True)  # of an earlier sweep in the same folder
-        chdir = ["hydra.job.chdir=true"] if job.job.chdir else []
-        arguments = [*config_flags(), *task, *chdir, f"hydra.run.dir={quoted(folder)}"]
-        code, last_line = run([sys.executable, "-m", f"gan_lightning.{name}", *arguments], cwd=start_folder())
-    if code:
-        (folder / ".hydra").mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(overrides, folder / ".hydra" / "overrides.yaml")
-        error.write_text("interrupted" if code in INTERRUPTED else last_line or f"exit code {code}")
-    _, rows, monitor = summarize(folder.parent)
-    if code in INTERRUPTED:
-        sys.exit(code)
-    return next((row.get(monitor) for row in rows if row["job"] == folder.name), None)
+    hydra = HydraConfig.get()
+    sweep = Path(os.path.abspath(start_folder() / hydra.sweep.dir))  # noqa: PTH100
+    folder = Path(hydra.runtime.output_dir)
+    overrides = [typed for typed in typed_overrides() if not typed.startswith(FREE)]
+    own, alone, shared = str(folder.relative_to(sweep)), hydra.launcher._target_ == ALONE, None
+    if hydra.launcher._target_.endswith((".JoblibLauncher", ".LocalLauncher")):  # whose jobs share this machine
+        trainer = config.get("trainer") or {}
+        jobs = hydra.launcher.get("n_jobs") or resources.jobs_at_once(trainer)
+        shared = resources.share(trainer, jobs=jobs if jobs > 0 else resources.cores(), folder=sweep / ".slots")
+    retry = config.get("retry_failed", True)
+    result = job.run(name, overrides, folder, config, retry=retry, share=shared, show=alone)
+    if not job.is_first_task():
+        return None
+    summary = summarize(sweep)
+    if not alone:
+        print(": ".join(filter(None, (f"Job {own} {result['status']}", result["reason"]))))
+    elif result["status"] == "interrupted":
+        sys.exit(128 + signal.Signals[result["reason"]])
+    return next((row.get(summary.monitor) for row in summary.rows if row["job"] == own), None)
 
 
-def run(command: Sequence[str], cwd: Path | None = None) -> tuple[int, str]:
-    """Run a command in a folder, passing its output on; return its exit code and the last line of its standard error.
+def arguments_for(name: str, typed: Sequence[str]) -> list[str]:
+    """Return a command's arguments with those of the sweep that it continues, if any.
 
-    The code is 128 plus the signal's number if a signal ended the command, as in a shell. SIGINT and SIGTERM are passed
-    on, each once: the command does not receive the terminal's signals itself.
+    With ``sweep=FOLDER`` that is the sweep of this folder, and otherwise one with the same arguments that was stopped.
+
+    Raises:
+        InputError: If a folder holds no sweep, or another command's.
     """
-    last_line = ""
-    with subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        handlers = {
-            number: signal.signal(number, lambda number, _: process.send_signal(number))
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+    arguments = [*typed]
+    if name == "search":  # its own keys, and those of training
+        own = [a for a in typed if a.startswith(("-", "hydra", "search.", "search="))]
+        overrides = ",".join(quoted(a) for a in typed if a not in own)
+        return [*own, f"search.overrides=[{overrides}]"] if overrides else own
+    given = next((a for a in typed if a.startswith("sweep=") and a[6:] not in choices_of("sweep")), "")
+    quotes = "\"'" if given[6:7] == given[-1:] else ""  # for Hydra
+    if given and (folder := Path(given[6:].strip(quotes) if quotes else given[6:])).is_dir():
+        record = read_json(folder / RECORD)
+        if record.get("command") != name:
+            other = f"a sweep of gan_lightning.{record['command']}" if record else f"no sweep: it has no {RECORD}"
+            raise InputError(f"{given}: this folder holds {other}")
+        rest = [a for a in typed if a != given and a not in ("-m", "--multirun")]
+        return ["-m", *record["arguments"], *rest, f"hydra.sweep.dir={quoted(folder)}"]
+    if not {"-m", "--multirun"} & {*typed} or any(a.startswith("hydra.sweep.dir=") for a in typed):
+        return arguments
+    for path in sorted(SWEEPS.glob(f"*/{RECORD}"), reverse=True):
+        record = read_json(path)
+        if record == {"command": name, "arguments": own_arguments(typed), "ended": False} and not is_held(path.parent):
+            print(f"Continuing {path.parent}, which was stopped; for a new sweep, give hydra.sweep.dir=FOLDER")
+            return [*arguments, f"hydra.sweep.dir={quoted(path.parent)}"]
+    return arguments
+
+
+def own_arguments(typed: Sequence[str]) -> list[str]:
+    """Return the arguments that determine a sweep's jobs."""
+    return [argument for argument in typed if not argument.startswith(FREE)]
+
+
+def finish_job(run: Path) -> None:
+    """Record that a job of a sweep has finished, and summarize its sweep if the job was resumed by itself."""
+    if content := read_json(run / job.JOB):
+        job.write_job(run, content["overrides"], "finished")
+        sweeps = [folder for folder in run.parents if (folder / RECORD).exists()]
+        if sweeps and processes.SWEEP not in os.environ:
+            summarize(sweeps[0])
+
+
+def write_record(sweep: Path, name: str, *, ended: bool) -> None:
+    """Write the command and arguments of a sweep, which are those of this process, and whether it has ended."""
+    write_json(sweep / RECORD, {"command": name, "arguments": own_arguments(sys.argv[1:]), "ended": ended})
+
+
+def is_held(sweep: Path) -> bool:
+    """Return whether a process is running a sweep."""
+    lock = FileLock(sweep / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def release() -> None:
+    """Release the lock of the sweep that this process runs."""
+    while LOCKS:
+        LOCKS.pop().release()
+
+
+class Sweep(Callback):
+    """Keep two processes from running one sweep, and summarize it at its end."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Exit with one line if the sweep's folder holds another sweep, or all jobs would write one file."""
+        folder, name = Path(config.hydra.sweep.dir), config.hydra.job.name
+        out = config.get("out")
+        if out and Path(out).is_absolute() and any(argument == f"out={out}" for argument in sys.argv):
+            sys.exit(f"out={out}: every job would write it; a relative path is in each job's own folder")
+        record = read_json(folder / RECORD)
+        if record and (record["command"], record["arguments"]) != (name, own_arguments(sys.argv[1:])):
+            former = as_typed(" ".join(record["arguments"]))
+            sys.exit(f"hydra.sweep.dir={folder}: holds another sweep, of {former}; use a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
         try:
-            assert process.stderr is not None
-            for line in process.stderr:
-                sys.stderr.write(line)
-                if line.strip() and "HYDRA_FULL_ERROR" not in line:
-                    last_line = line.strip()
-            code = process.wait()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-    return 128 - code if code < 0 else code, last_line
-
-
-class Summary(Callback):
-    """Print a sweep's summary at its end."""
+            lock.acquire(blocking=False)
+        except Timeout:
+            sys.exit(f"hydra.sweep.dir={folder}: another process is running this sweep")
+        LOCKS.append(lock)
+        processes.mark_sweep()
+        write_record(folder, name, ended=False)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the table and where it is; exit with code 1 if every job has failed."""
-        folder = Path(config.hydra.sweep.dir)
-        if (folder / "summary.csv").exists():
-            table, rows, _ = summarize(folder)
-            print(f"{table}\nSummary: {folder}/summary.md, summary.csv")
-            if "error" in rows[0]:
-                sys.exit("every job failed")
-            print(f"Best run: {folder / rows[0]['job']}")
+        """Print the summary; see :func:`report`."""
+        folder, name = Path(config.hydra.sweep.dir), config.hydra.job.name
+        write_record(folder, name, ended=True)
+        retry = ["retry_failed=true"] if "retry_failed" in config else []
+        report(folder, again=command_line(name, argument("sweep", folder), *retry))
+
+
+def report(folder: Path, *, again: str, figures: Sequence[Any] = ()) -> None:
+    """Print the summary of a sweep or a search; exit with code 1 if every job has failed, and 3 if some have.
+
+    Args:
+        folder: Of the sweep.
+        again: The command that runs failed jobs again, to print; "" if there is none.
+        figures: More of them for ``summary.html``; see :func:`write_html`.
+    """
+    summary, jobs = summarize(folder), read_jobs(folder)
+    files = ["summary.md", "summary.csv"]
+    if write_html(folder, figures):
+        files.insert(0, "summary.html")
+    print(f"{summary.table}\nSummary: {shorten(folder)}/{', '.join(files)}")
+    failed = [each for each in jobs if each.status not in ENDED]
+    if jobs and len(failed) == len(jobs):
+        sys.exit("every job failed")
+    if summary.rows and summary.monitor in summary.rows[0]:
+        print(f"Best run: {shorten(folder) / summary.rows[0]['job']}")
+    if failed:
+        print(f"{len(failed)} of {len(jobs)} jobs failed" + (f". To run them again:\n  {again}" if again else ""))
+        sys.exit(SOME_FAILED)

@@ -1,6 +1,8 @@
 """One training run, from a config to its report."""
 
+import json
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -20,8 +22,7 @@ from gan_lightning.callbacks.save_checkpoints import SaveCheckpoints
 from gan_lightning.checkpoints.file import CheckpointIO
 from gan_lightning.checkpoints.trust import targets
 from gan_lightning.errors import InputError, as_typed, file_error, one_line, out_of_memory
-from gan_lightning.metrics.tables import summarize
-from gan_lightning.run import build
+from gan_lightning.run import build, sweep
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
 from gan_lightning.run.config import (
     argument,
@@ -34,6 +35,7 @@ from gan_lightning.run.config import (
     trust_arguments,
     trusted_names,
 )
+from gan_lightning.run.job import PRUNED, TRIAL
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,8 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
     logger = build.logger(config, run, checkpoint.step if checkpoint else 0)
     plugins = [CheckpointIO(checkpoint.content if checkpoint else None)]
     callbacks = [*build.callbacks(config, metrics), SaveConfig(config, run, overrides)]
+    if trial := os.environ.get(TRIAL):
+        callbacks.append(build.prune(config, json.loads(trial)))
     trainer = build.trainer(config, run, callbacks, logger=logger, plugins=plugins)
     gan.save_hyperparameters({"format_version": FORMAT_VERSION, "config": to_dict(config)}, logger=False)
     perf.apply(gan, trainer, cpu_tuning=config.cpu_tuning, compile=config.compile, cuda_graphs=config.cuda_graphs)
@@ -87,9 +91,7 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
         trainer.fit(gan, data, ckpt_path=str(checkpoint.path) if checkpoint else None)
     if trainer.is_global_zero:
         log_outputs(config, run, trainer)
-        if (run / "error.txt").exists():  # a job of a sweep, which had been stopped
-            (run / "error.txt").unlink()
-            summarize(run.parent)
+        sweep.finish_job(run)
 
 
 class SaveConfig(pl.Callback):
@@ -238,6 +240,8 @@ def reported_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpo
             raise InputError(line + where) from error
         raise
     except SystemExit as stop:  # Lightning's own, after a signal
+        if stop.code == PRUNED:
+            raise
         if not trainer.is_global_zero:
             sys.exit(0)  # Lightning kills the first rank when another one fails before it
         run, callbacks = Path(trainer.default_root_dir), trainer.callbacks  # type: ignore[attr-defined]

@@ -64,7 +64,6 @@ def options(group: str) -> list[str]:
 @lru_cache
 def compose(root: str, choices: tuple[str, ...]) -> DictConfig:
     """Return a composed config, with small networks."""
-    config.register_resolvers()
     with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
         composed = hydra.compose(root, list(choices))
     for key, value in config.flatten(OmegaConf.to_container(composed)):

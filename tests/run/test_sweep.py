@@ -1,88 +1,213 @@
 import csv
+import json
+import os
+import random
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
+from omegaconf import OmegaConf
 
-from gan_lightning.run.sweep import run
+from gan_lightning.run import job, sweep
 from tests import helpers
-from tests.helpers import SMALL, command, last, resume, same
+from tests.helpers import SMALL, call, command, last, metrics, resume, same
+
+ODD = "it's a=b, é"
 
 
-def test_run_returns_the_exit_code_and_the_last_line() -> None:
-    program = "import sys; print('out'); sys.stderr.write('first\\nlast\\n\\nset HYDRA_FULL_ERROR\\n'); sys.exit(7)"
-    assert run([sys.executable, "-c", program]) == (7, "last")
-    killed = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
-    assert run([sys.executable, "-c", killed]) == (143, "")
+def rows(folder: Path) -> dict[str, dict[str, str]]:
+    """Read a sweep's summary: its rows by job."""
+    with (folder / "summary.csv").open() as file:
+        return {row["job"]: row for row in csv.DictReader(file)}
 
 
-def test_sweep(tmp_path: Path) -> None:
-    """Three jobs, one of which is impossible: the others have the results that they would have by themselves."""
-    typed = ("-m", *SMALL, "optimizer.lr=1e-4,-1,4e-4", "hydra.sweep.dir=sweep")
-    done = command("train", *typed, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    sweep = tmp_path / "sweep"
-    assert {p.name for p in sweep.iterdir()} >= {"0", "1", "2", "summary.csv", "summary.md"}
-    with (sweep / "summary.csv").open() as file:
-        rows = {row["job"]: row for row in csv.DictReader(file)}
-    assert list(rows)[-1] == "1"
-    assert rows["1"]["error"] == "optimizer.lr=-1: must be a number of at least 0 and below 2**32"
-    assert rows["0"]["error"] == rows["2"]["error"] == ""
-    best = max(("0", "2"), key=lambda job: float(rows[job]["val_parzen_ll"]))  # FID is not measured
-    assert next(iter(rows)) == best
-    assert "Ranked by val_parzen_ll, best first." in done.stdout
-    assert f"Best run: sweep/{best}" in done.stdout
-    single = helpers.run(tmp_path / "single", "optimizer.lr=4e-4")
-    assert same(last(sweep / "2")["state_dict"], last(single)["state_dict"])
-    assert same(last(sweep / "2")["optimizer_states"], last(single)["optimizer_states"])
+def results(run: Path) -> dict[str, float]:
+    """Read a run's metrics, without those of the clock."""
+    return {name: value for name, value in metrics(run).items() if "second" not in name}
 
-    # The same command again: finished jobs are skipped, the failed one fails again.
-    before = {path: path.stat().st_mtime_ns for path in sweep.glob("[02]/**/*") if path.is_file()}
-    again = command("train", *typed, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert again.stdout.splitlines()[-2:] == done.stdout.splitlines()[-2:]
 
-    # Other overrides in the same folder are refused, and nothing changes.
-    other = command("train", "-m", *SMALL, "optimizer.lr=2e-4", "hydra.sweep.dir=sweep", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def basic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sweep in the usual way: two jobs, in a folder with an odd name, and one that is impossible."""
+    folder = tmp_path_factory.mktemp("basic")
+    typed = ("-m", *SMALL, "optimizer.lr=1e-4,-1,4e-4", f'hydra.sweep.dir="{ODD}"')
+    done = command("train", *typed, cwd=folder)
+    assert done.returncode == sweep.SOME_FAILED, done.stderr
+    (folder / "out.txt").write_text(done.stdout)
+    return folder / ODD
+
+
+def test_sweep(basic: Path) -> None:
+    """The possible jobs have the results that they would have by themselves; the impossible one is a row."""
+    assert {p.name for p in basic.iterdir()} >= {"0", "1", "2", "summary.csv", "summary.md", "summary.html"}
+    found = rows(basic)
+    assert list(found)[-1] == "1"
+    assert found["1"]["reason"] == "optimizer.lr=-1: must be a number of at least 0 and below 2**32"
+    assert [found[name]["status"] for name in "012"] == ["finished", "failed", "finished"]
+    best = max(("0", "2"), key=lambda name: float(found[name]["val_parzen_ll"]))  # FID is not measured
+    assert next(iter(found)) == best
+    out = (basic.parent / "out.txt").read_text()
+    assert f"Best run: {ODD}/{best}" in out
+    assert "1 of 3 jobs failed" in out
+    single = helpers.run(basic.parent / "single", "optimizer.lr=4e-4")
+    assert same(last(basic / "2")["state_dict"], last(single)["state_dict"])
+    assert same(last(basic / "2")["optimizer_states"], last(single)["optimizer_states"])
+
+
+def test_a_sweep_is_continued(basic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command, or its folder, runs nothing again; a failed job is only run again if asked for."""
+    ran: list[Any] = []
+    monkeypatch.setattr(job, "execute", lambda name, overrides, folder, *_, **__: ran.append(folder.name) or (1, "no"))
+    folder = basic.parent
+    typed = ("-m", *SMALL, "optimizer.lr=1e-4,-1,4e-4", f'hydra.sweep.dir="{ODD}"')
+    for again in (typed, (f"sweep={ODD}",), (f"sweep={ODD}", "retry_failed=true")):
+        assert command("train", *again, cwd=folder).returncode == sweep.SOME_FAILED
+    assert ran == ["1"]
+    assert rows(basic)["1"]["reason"] == "no"
+
+    other = command("train", "-m", *SMALL, "optimizer.lr=2e-4", f'hydra.sweep.dir="{ODD}"', cwd=folder)
     assert other.returncode == 1
-    assert other.stderr == f"hydra.sweep.dir={sweep}: holds a sweep with other overrides; use a new folder\n"
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert other.stderr.startswith(f"hydra.sweep.dir={ODD}: holds another sweep, of {SMALL[0]} ")
+    with FileLock(basic / ".lock"):
+        held = command("train", f"sweep={ODD}", cwd=folder)
+    assert held.stderr == f"hydra.sweep.dir={ODD}: another process is running this sweep\n"
+    for value, reason in (
+        ("single", "this folder holds no sweep: it has no sweep.json"),
+        ("none", "no such choice; allowed: lr, recipe"),
+    ):
+        done = command("train", f"sweep={value}", cwd=folder)
+        assert (done.returncode, done.stderr) == (1, f"sweep={value}: {reason}\n")
+    done = command("evaluate", f"sweep={ODD}", cwd=folder)
+    assert done.stderr == f"sweep={ODD}: this folder holds a sweep of gan_lightning.train\n"
 
 
-def test_a_sweep_in_which_every_job_fails(tmp_path: Path) -> None:
-    done = command("train", *SMALL, "-m", "optimizer.lr=-1,-2", "hydra.sweep.dir=sweep", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "every job failed"
-    assert "optimizer.lr=-2: must be" in (tmp_path / "sweep" / "summary.md").read_text()
-    assert (tmp_path / "sweep" / "1" / "error.txt").read_text().startswith("optimizer.lr=-2: must be")
+def test_a_stopped_sweep_is_found_by_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def execute(name: str, overrides: list[str], folder: Path, *_: Any, **__: Any) -> tuple[int, str]:
+        ran.append(f"{folder.parent.name} {folder.name}")
+        return (143 if len(ran) in (2, 3) else 0), ""
+
+    monkeypatch.setattr(job, "execute", execute)
+    first = command("train", "-m", "seed=0,1", cwd=tmp_path)
+    assert first.returncode == 143  # in the second job
+    other = command("train", "-m", "seed=0,1,2", cwd=tmp_path)
+    assert other.returncode == 143  # in its first job: not the same sweep
+    again = command("train", "-m", "seed=0,1", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "Continuing outputs/sweeps/" in again.stdout
+    new = command("train", "-m", "seed=0,1", cwd=tmp_path)
+    assert new.returncode == 0, new.stderr
+    folders = [name.split()[0] for name in ran]
+    assert [name.split()[1] for name in ran] == ["0", "1", "0", "1", "0", "1"]
+    assert folders[0] == folders[1] == folders[3]
+    assert folders[4] == folders[5]
+    assert len({*folders}) == 3
 
 
 KILLER = "+callbacks.signal={_target_: tests.helpers.SignalAt, step: 4, signum: 15}"
 
 
-def test_a_stopped_sweep_is_resumed_by_the_same_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_job_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(helpers.ROOT))
     typed = ("-m", *SMALL, "seed=3,4", "hydra.sweep.dir=sweep", KILLER)
-    sweep = tmp_path / "sweep"
-    done = command("train", *typed, cwd=tmp_path)
-    assert done.returncode == 143
-    assert (sweep / "0" / "error.txt").read_text() == "interrupted"
-    assert "| interrupted |" in (sweep / "summary.md").read_text()
-    assert not (sweep / "1").exists()
-    assert last(sweep / "0")["global_step"] == 5
+    folder = tmp_path / "sweep"
+    assert command("train", *typed, cwd=tmp_path).returncode == 143
+    assert rows(folder)["0"]["status"] == "interrupted"
+    assert not (folder / "1").exists()
+    assert last(folder / "0")["global_step"] == 5
 
     again = command("train", *typed, cwd=tmp_path)  # completes the first job and stops in the second
     assert again.returncode == 143
-    assert last(sweep / "0")["global_step"] == 12
-    assert last(sweep / "1")["global_step"] == 5
+    assert last(folder / "0")["global_step"] == 12
+    assert last(folder / "1")["global_step"] == 5
     whole = helpers.run(tmp_path / "whole", "seed=3")
-    assert same(last(sweep / "0")["state_dict"], last(whole)["state_dict"])
+    assert same(last(folder / "0")["state_dict"], last(whole)["state_dict"])
 
-    resume(sweep / "1", "+callbacks.signal=null")  # a job can also be resumed by itself
-    summary = (sweep / "summary.md").read_text()
-    assert "interrupted" not in summary
-    assert "Ranked by val_parzen_ll" in summary
+    resume(folder / "1", "+callbacks.signal=null")  # a job can also be resumed by itself
+    assert rows(folder)["1"]["status"] == "finished"
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers(launcher: str, basic: Path, tmp_path: Path) -> None:
+    """Jobs at once, in folders that are named by their overrides, have the results of jobs in turn."""
+    keys = ",".join(option.partition("=")[0] for option in SMALL)
+    named = f"hydra.job.config.override_dirname.exclude_keys=[{keys}]"
+    swept = ("optimizer.lr=1e-4,-1,4e-4", "optimizer/scheduler=linear")
+    subdir = "hydra.sweep.subdir=${hydra.job.override_dirname}"
+    where = f'hydra.sweep.dir="{ODD}"'
+    done = call(
+        "-m", "gan_lightning.train", "-m", *SMALL, *swept, f"hydra/launcher={launcher}", named, subdir, where, cwd=tmp_path
+    )
+    assert done.returncode == sweep.SOME_FAILED, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ConfigStore" not in done.stderr  # a warning of Hydra's
+    found = rows(tmp_path / ODD)
+    assert sorted(row["status"] for row in found.values()) == ["failed", "finished", "finished"]
+    for lr, name in (("0.0001", "0"), ("0.0004", "2")):
+        folder = tmp_path / ODD / f"optimizer.lr={lr},optimizer" / "scheduler=linear"
+        assert results(folder) == results(basic / name)
+        assert same(last(folder)["state_dict"], last(basic / name)["state_dict"])
+
+
+def test_a_launcher_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydra.core.plugins.Plugins.instance().class_name_to_class", {}, raising=False)
+    for launcher, package, extra in (("joblib", "joblib", "sweep"), ("submitit_slurm", "submitit", "sweep"), ("ray", "ray", "ray")):
+        plugins = sys.modules["hydra.core.plugins"].Plugins.instance()
+        hidden = {name: kind for name, kind in plugins.class_name_to_class.items() if "launcher" not in name}
+        monkeypatch.setattr(plugins, "class_name_to_class", hidden)
+        done = command("train", "-m", "seed=0,1", f"hydra/launcher={launcher}", cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.endswith(f"needs hydra-{package}-launcher; pip install 'gan-lightning[{extra}]'\n")
+
+
+def test_a_sweep_in_which_every_job_fails(tmp_path: Path) -> None:
+    done = command("sample", "-m", "checkpoint=none,nothing", "num_images=4,5", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "every job failed"
+    (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert "checkpoint=nothing: no such file" in (folder / "summary.md").read_text()
+    one_file = command("sample", "-m", "checkpoint=none", "seed=0,1", f"out={tmp_path}/all.png", cwd=tmp_path)
+    assert one_file.returncode == 1
+    assert one_file.stderr.startswith(f"out={tmp_path}/all.png: every job would write it")
+
+
+def test_each_job_has_its_own_output(basic: Path, tmp_path: Path) -> None:
+    options = ("num_images=20", "hydra.sweep.dir=sweep", "hydra/launcher=joblib")
+    checkpoints = f'checkpoint="{basic}/0","{basic}/2"'
+    done = call("-m", "gan_lightning.evaluate", "-m", checkpoints, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "sweep" / "0") != metrics(tmp_path / "sweep" / "1")
+    assert rows(tmp_path / "sweep")["0"]["parzen_ll"] == str(metrics(tmp_path / "sweep" / "0")["parzen_ll"])
+
+
+def test_main_is_called_by_a_script(tmp_path: Path) -> None:
+    """And ``train.py`` is run by its path; both sweep as ``python -m gan_lightning.train`` does."""
+    script = tmp_path / "own.py"
+    script.write_text("from gan_lightning.train import main\nif __name__ == '__main__':\n    main()\n")
+    for path in (script, Path(sweep.__file__).parents[1] / "train.py"):
+        done = call(str(path), "-m", "optimizer.lr=-1,-2", "hydra.sweep.dir=sweep", cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == "every job failed"
+
+
+def test_only_the_first_of_slurms_tasks_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(job, "execute", lambda *_, **__: ran.append("ran") or (0, ""))
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    empty = OmegaConf.create()
+    assert job.run("train", ["seed=1"], tmp_path / "0", empty) == {}
+    assert not list((tmp_path / "0").iterdir())
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert job.run("train", ["seed=1"], tmp_path / "0", empty)["status"] == "finished"
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    assert job.run("train", ["seed=1"], tmp_path / "0", empty)["status"] == "finished"
+    assert ran == ["ran", "ran"]
 
 
 def test_a_mistyped_key_stops_a_sweep_before_it_starts(tmp_path: Path) -> None:
@@ -90,3 +215,44 @@ def test_a_mistyped_key_stops_a_sweep_before_it_starts(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("optimizer.rate=1,2: no such key; optimizer has")
     assert not list(tmp_path.glob("sweep/*/checkpoints"))
+
+
+@pytest.mark.slow
+def test_all_launchers_give_the_same_metrics(tmp_path: Path) -> None:
+    found = []
+    for launcher in ("basic", "joblib", "submitit_local", "ray"):
+        if launcher == "ray":
+            pytest.importorskip("ray")
+        options = ("optimizer.lr=1e-4,4e-4", "seed=0,1", f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}")
+        done = call("-m", "gan_lightning.train", "-m", *SMALL, *options, cwd=tmp_path, OMP_NUM_THREADS="1")
+        assert done.returncode == 0, done.stderr
+        found.append([results(tmp_path / launcher / str(i)) for i in range(4)])
+    assert found[0] == found[1] == found[2] == found[3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_that_is_killed_three_times(launcher: str, tmp_path: Path) -> None:
+    """Has the results of an undisturbed one, and no job has run to its end twice."""
+    options = [option for option in SMALL if not option.startswith(("trainer.max_steps", "trainer.val_check"))]
+    options += ["trainer.max_steps=300", "trainer.val_check_interval=100", "callbacks.checkpoints.interval=1"]
+    typed = ["-m", *options, "optimizer.lr=1e-4,2e-4,4e-4", "seed=0,1,2,3", f"hydra/launcher={launcher}"]
+    start = [sys.executable, "-m", "gan_lightning.train", *typed]
+    environment = os.environ | {"PYTHONPATH": str(helpers.ROOT), "OMP_NUM_THREADS": "1"}
+    for _ in range(3):
+        with (tmp_path / "log.txt").open("a") as log:
+            killed = subprocess.Popen(
+                [*start, "hydra.sweep.dir=cut"], cwd=tmp_path, env=environment, stdout=log, stderr=log
+            )
+            time.sleep(random.uniform(8, 25))
+            killed.send_signal(signal.SIGKILL)
+    done = call(*start[1:], "hydra.sweep.dir=cut", cwd=tmp_path, timeout=600, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    done = call(*start[1:], "hydra.sweep.dir=whole", cwd=tmp_path, timeout=600, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    for i in range(12):
+        cut, whole = tmp_path / "cut" / str(i), tmp_path / "whole" / str(i)
+        assert results(cut) == results(whole)
+        assert same(last(cut)["state_dict"], last(whole)["state_dict"])
+        assert (cut / "train.log").read_text().count("300 steps, ") == 1
+        assert json.loads((cut / "job.json").read_text())["status"] == "finished"

@@ -1,0 +1,97 @@
+"""The share of a machine that each of several jobs gets: GPUs of its own, or some of the CPU's cores."""
+
+import getpass
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+MOST_JOBS = 8  # at once on the CPU: each needs a gigabyte of memory
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """Return the names of this machine's NVIDIA GPUs as in CUDA_VISIBLE_DEVICES, which may restrict them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in map(str.strip, visible.split(",")) if name and name != "-1"]
+    if not (program := shutil.which("nvidia-smi")):
+        return []
+    listed = subprocess.run(
+        [program, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+def gpus_of_a_job(trainer: Mapping[str, Any]) -> int:
+    """Return how many GPUs a training job uses: 0 on the CPU, or if it names them itself.
+
+    Args:
+        trainer: Arguments of Lightning's Trainer.
+    """
+    if trainer.get("accelerator") not in ("auto", "gpu", "cuda") or not (number := len(gpus())):
+        return 0
+    devices = str(trainer.get("devices", 1))
+    if devices in ("auto", "-1"):
+        return number
+    return min(int(devices), number) if devices.isdecimal() else 0
+
+
+def jobs_at_once(trainer: Mapping[str, Any]) -> int:
+    """Return how many training jobs this machine runs at once: one for each GPU, or for each core but at most eight."""
+    if number := gpus_of_a_job(trainer):
+        return len(gpus()) // number
+    return min(cores(), MOST_JOBS)
+
+
+@contextmanager
+def share(trainer: Mapping[str, Any], *, jobs: int, folder: Path | None = None) -> Iterator[dict[str, str]]:
+    """Wait for a share of this machine, hold it within the context, and yield its environment variables.
+
+    A GPU is held by a file that all processes of this user share, so that jobs of unequal length, and those of other
+    sweeps, do not meet on it. Variables that the user or the launcher has set stay as they are.
+
+    Args:
+        trainer: Arguments of Lightning's Trainer.
+        jobs: How many jobs run at once on the CPU.
+        folder: Of the sweep, for those whose launcher starts all jobs at once; None: no waiting for the CPU.
+    """
+    number = gpus_of_a_job(trainer)
+    names = gpus() if number else [str(i) for i in range(jobs)]
+    place = Path(tempfile.gettempdir(), f"gan_lightning-{getpass.getuser()}-gpus") if number else folder
+    with held(names, number or 1, place) if place else nullcontext(names[:1]) as own:
+        threads = max(cores() * len(own) // len(names), 1)
+        variables = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
+        yield variables | ({"CUDA_VISIBLE_DEVICES": ",".join(own)} if number else {})
+
+
+@contextmanager
+def held(names: Sequence[str], number: int, folder: Path) -> Iterator[list[str]]:
+    """Wait until that many of the names are free, and hold them within the context."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        with ExitStack() as stack:
+            own: list[str] = []
+            for name in names:
+                lock = FileLock(folder / f"{name.replace('/', '_')}.lock")
+                try:
+                    stack.enter_context(lock.acquire(blocking=False))
+                except Timeout:
+                    continue
+                own.append(name)
+                if len(own) == number:
+                    yield own
+                    return
+        time.sleep(random.uniform(0.1, 0.3))  # not all at the same time
