@@ -1,5 +1,6 @@
 """Sweeps: each job in a process of its own, and a summary of all of them."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,12 +10,13 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gan_lightning.checkpoints.trust import packages_to_trust
 from gan_lightning.errors import InputError
-from gan_lightning.metrics.tables import read_overrides, read_results, summarize
 from gan_lightning.run.config import config_flags, quoted, start_folder, to_dict, typed_overrides
+from gan_lightning.run.jobs import DAMAGED, read_job
+from gan_lightning.run.summary import summarize, write_html
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
@@ -27,28 +29,34 @@ def run_job(name: str, config: DictConfig) -> float | None:
     """
     job = HydraConfig.get()
     folder, overrides = Path(job.runtime.output_dir), typed_overrides()
-    metrics, checkpoint, error = folder / "metrics.json", folder / "checkpoints" / "last.ckpt", folder / "error.txt"
-    if (metrics.exists() or checkpoint.exists()) and read_overrides(folder) != overrides:
-        raise InputError(f"hydra.sweep.dir={folder.parent}: holds a sweep with other overrides; use a new folder")
-    code = 0
-    if "error" in read_results(folder):  # damaged, or failed
+    metrics, checkpoint = folder / "metrics.json", folder / "checkpoints" / "last.ckpt"
+    if metrics.exists() or checkpoint.exists():
+        known = json.loads((folder / "job.json").read_text())["overrides"]
+        if known != overrides:
+            raise InputError(f"hydra.sweep.dir={folder.parent}: holds a sweep with other overrides; use a new folder")
+    code, last_line = 0, ""
+    if read_job(folder, "").reason == DAMAGED:
         metrics.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if not metrics.exists():
         task = overrides
         if checkpoint.exists():  # trust what this command would build itself
             task = [f"checkpoint={quoted(checkpoint)}", f"trust=[{','.join(packages_to_trust(to_dict(config)))}]"]
-        error.unlink(missing_ok=True)  # of an earlier sweep in the same folder
+        write_job(folder, overrides, "running")
         chdir = ["hydra.job.chdir=true"] if job.job.chdir else []
         arguments = [*config_flags(), *task, *chdir, f"hydra.run.dir={quoted(folder)}"]
         code, last_line = run([sys.executable, "-m", f"gan_lightning.{name}", *arguments], cwd=start_folder())
-    if code:
-        (folder / ".hydra").mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(overrides, folder / ".hydra" / "overrides.yaml")
-        error.write_text("interrupted" if code in INTERRUPTED else last_line or f"exit code {code}")
-    _, rows, monitor = summarize(folder.parent)
+    status = "finished" if not code else "interrupted" if code in INTERRUPTED else "failed"
+    write_job(folder, overrides, status, last_line or f"exit code {code}" if status == "failed" else None)
+    summary = summarize(folder.parent)
     if code in INTERRUPTED:
         sys.exit(code)
-    return next((row.get(monitor) for row in rows if row["job"] == folder.name), None)
+    return next((row.get(summary.monitor or "") for row in summary.rows if row["job"] == folder.name), None)
+
+
+def write_job(folder: Path, overrides: list[str], status: str, reason: str | None = None) -> None:
+    """Write a job's ``job.json``."""
+    (folder / "job.json").write_text(json.dumps({"overrides": overrides, "status": status, "reason": reason}))
 
 
 def run(command: Sequence[str], cwd: Path | None = None) -> tuple[int, str]:
@@ -83,8 +91,9 @@ class Summary(Callback):
         """Print the table and where it is; exit with code 1 if every job has failed."""
         folder = Path(config.hydra.sweep.dir)
         if (folder / "summary.csv").exists():
-            table, rows, _ = summarize(folder)
-            print(f"{table}\nSummary: {folder}/summary.md, summary.csv")
-            if "error" in rows[0]:
+            summary = summarize(folder)
+            page = write_html(folder)
+            print(f"{summary.table}\nSummary: {folder}/summary.md, summary.csv{', summary.html' if page else ''}")
+            if all(row["status"] == "failed" for row in summary.rows):
                 sys.exit("every job failed")
-            print(f"Best run: {folder / rows[0]['job']}")
+            print(f"Best run: {folder / summary.rows[0]['job']}")

@@ -1,5 +1,6 @@
 """One training run, from a config to its report."""
 
+import json
 import logging
 import shlex
 import signal
@@ -20,7 +21,6 @@ from gan_lightning.callbacks.save_checkpoints import SaveCheckpoints
 from gan_lightning.checkpoints.file import CheckpointIO
 from gan_lightning.checkpoints.trust import targets
 from gan_lightning.errors import InputError, as_typed, file_error, one_line, out_of_memory
-from gan_lightning.metrics.tables import summarize
 from gan_lightning.run import build
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
 from gan_lightning.run.config import (
@@ -34,6 +34,7 @@ from gan_lightning.run.config import (
     trust_arguments,
     trusted_names,
 )
+from gan_lightning.run.summary import summarize
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +88,9 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
         trainer.fit(gan, data, ckpt_path=str(checkpoint.path) if checkpoint else None)
     if trainer.is_global_zero:
         log_outputs(config, run, trainer)
-        if (run / "error.txt").exists():  # a job of a sweep, which had been stopped
-            (run / "error.txt").unlink()
+        if (run / "job.json").exists():  # a job of a sweep, which may have been stopped
+            content = json.loads((run / "job.json").read_text())
+            (run / "job.json").write_text(json.dumps(content | {"status": "finished", "reason": None}))
             summarize(run.parent)
 
 
