@@ -123,7 +123,7 @@ def is_finite(value: Any) -> bool:
 
 
 def printable(text: str) -> str:
-    """Return a text without halves of characters, which file names and JSON may have and no file can be written with."""
+    """Return a text without the halves of characters that file names and JSON may have, but no file may hold."""
     return text.encode(errors="backslashreplace").decode()
 
 
