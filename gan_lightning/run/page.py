@@ -1,11 +1,11 @@
 """A sweep's summary as one HTML page: tables, figures and samples, with everything in one file."""
 
 import base64
-import html
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,11 +15,13 @@ from typing import Any
 from PIL import Image
 
 from gan_lightning.metrics.tables import LABELS
-from gan_lightning.run.jobs import Job, Ranking, short
+from gan_lightning.run.jobs import Job, Ranking, sample_numbers, short
 
 PAGE = Path(__file__).with_name("page.html")
 SAMPLES_WIDTH = 300  # pixels
 TICKS = 8  # the most values of a key that an axis names one by one
+LONG = 40  # characters of a text that is shortened or wrapped
+CATEGORIES = 20  # the most of an axis
 SERIES = 6  # the most values of a second key that have a color each
 
 
@@ -53,25 +55,22 @@ class Axis:
     ticks: dict[float, str]
 
 
-def render(
-    name: str, ranking: Ranking, tables: Mapping[str, Table], note: str, figures: Sequence[Any], *, plotly: str
-) -> str:
+def render(name: str, ranking: Ranking, tables: Mapping[str, Table], figures: Sequence[Any], *, plotly: str) -> str:
     """Return the page.
 
     Args:
         name: Of the sweep.
         ranking: Its jobs.
         tables: By title.
-        note: On the tables' values.
         figures: Of plotly, shown after the page's own.
         plotly: The library's JavaScript.
     """
-    own = [figure_of_key(ranking, key) for key in ranking.swept if key != "seed" and ranking.monitor]
+    own = [figure_of_key(ranking, key) for key in drawn_keys(ranking)]
     specs = [*own, *parallel_coordinates(ranking), *map(plain_figure, figures)]
     contents = {
-        "title": html.escape(f"Sweep of {', '.join(ranking.swept)}" if ranking.swept else "Sweep"),
-        "subtitle": html.escape(name),
-        "facts": facts(ranking, note),
+        "title": escape(f"Sweep of {', '.join(ranking.swept)}" if ranking.swept else "Sweep"),
+        "subtitle": escape(name),
+        "facts": facts(ranking),
         "tables": "".join(section(title, html_table(table)) for title, table in tables.items()),
         "figures": section("Figures", "".join(map(figure_frame, specs)), "figures") if specs else "",
         "samples": samples_section(ranking),
@@ -82,22 +81,39 @@ def render(
     return Template(PAGE.read_text(encoding="utf-8")).substitute(contents)
 
 
+def drawn_keys(ranking: Ranking) -> list[str]:
+    """Return the swept keys whose values fit on an axis: numbers, or not too many categories."""
+    keys = [key for key in ranking.swept if key != "seed" and ranking.monitor]
+    return [key for key in keys if len(axis(values_of(ranking, key)).ticks) <= CATEGORIES]
+
+
+def values_of(ranking: Ranking, key: str) -> list[str]:
+    """Return the values of a key in all jobs that have it."""
+    return [job.overrides[key] for job in ranking.jobs if key in job.overrides]
+
+
 def section(title: str, content: str, kind: str = "") -> str:
     """Return a section with a heading; the content is HTML."""
-    return f'<section class="{kind}"><h2>{html.escape(title)}</h2>{content}</section>\n'
+    return f'<section class="{kind}"><h2>{escape(title)}</h2>{content}</section>\n'
 
 
-def facts(ranking: Ranking, note: str) -> str:
-    """Return a list of what was swept and how many jobs there are, by status."""
+def facts(ranking: Ranking) -> str:
+    """Return a list of how many jobs there are, by status, of what was swept, and of what ranks the jobs."""
     statuses = [job.status for job in ranking.jobs]
     counts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses)]
     lines = {"jobs": ", ".join(counts) or "none"}
     for key in ranking.swept:
-        values = list(axis([job.overrides[key] for job in ranking.jobs if key in job.overrides]).positions)
+        values = list(axis(values_of(ranking, key)).positions)
         many = len(values) > TICKS
         lines[key] = f"{len(values)} values, from {values[0]} to {values[-1]}" if many else ", ".join(values)
-    items = [f"<dt>{html.escape(key)}</dt><dd>{html.escape(line)}</dd>" for key, line in lines.items()]
-    return f"<dl>{''.join(items)}</dl><p>{html.escape(note)}</p>"
+    if ranking.monitor:
+        lines["ranked by"] = f"{label(ranking.monitor)}; {'lower' if ranking.mode == 'min' else 'higher'} is better"
+    if numbers := sample_numbers(ranking.jobs):
+        lines["values"] = f"of {' or '.join(f'{n:,}' for n in numbers)} samples, on test images if nothing else is said"
+    if len(numbers) > 1:
+        lines["values"] += "; those of different numbers are not comparable"
+    items = [f"<dt>{escape(key)}</dt><dd>{escape(line)}</dd>" for key, line in lines.items()]
+    return f"<dl>{''.join(items)}</dl>"
 
 
 def label(name: str, ranking: Ranking | None = None) -> str:
@@ -109,25 +125,45 @@ def label(name: str, ranking: Ranking | None = None) -> str:
 
 
 def html_table(table: Table) -> str:
-    """Return a table whose rows can be sorted by a click on a title."""
-    titles = [*table.keys, *map(label, table.metrics)]
-    head = "".join(f"<th scope=col><button>{html.escape(title)}</button></th>" for title in titles)
-    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in table.rows]
+    """Return a table whose rows can be sorted by a click on a title, and which scrolls if it is large."""
+    full = [*table.keys, *table.metrics]
+    titles = zip([*short(table.keys), *map(label, table.metrics)], full, strict=True)
+    head = "".join(f'<th scope=col title="{escape(key)}"><button>{escape(text)}</button></th>' for text, key in titles)
+    lines = ["".join(map(html_cell, row)) for row in table.rows]
     body = "".join(f"<tr{'' if i else ' class=best'}>{line}</tr>\n" for i, line in enumerate(lines))
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"<div class=wide tabindex=0><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def axis(values: Sequence[str]) -> Axis:
+def html_cell(text: str) -> str:
+    """Return a cell of a table; only long texts are wrapped."""
+    return f"<td{' class=long' if len(text) > LONG else ''}>{escape(text)}</td>"
+
+
+def axis(values: Iterable[str]) -> Axis:
     """Return where to draw the values of a key, in their order along the axis."""
-    distinct = list(dict.fromkeys(values))
+    distinct = sorted(set(values))
     numbers = {value: as_number(value) for value in distinct}
-    if not all(map(math.isfinite, numbers.values())):
-        positions = {value: float(i) for i, value in enumerate(distinct)}
-        return Axis(positions, False, {float(i): plotly_text(value) for i, value in enumerate(distinct)})
+    if not distinct or not all(map(math.isfinite, numbers.values())):
+        return Axis({value: float(i) for i, value in enumerate(distinct)}, False, dict(enumerate(distinct)))
     positions = dict(sorted(numbers.items(), key=lambda pair: pair[1]))
-    ends = [*positions.values()][:1] + [*positions.values()][-1:]
-    log = bool(ends) and ends[0] > 0 and ends[1] > 10 * ends[0]
-    return Axis(positions, log, {p: plotly_text(v) for v, p in positions.items()} if len(positions) <= TICKS else {})
+    log = spans_decade(positions.values())
+    if len(positions) <= TICKS:
+        return Axis(positions, log, {position: value for value, position in positions.items()})
+    return Axis(positions, log, log_ticks(positions.values()) if log else {})
+
+
+def spans_decade(values: Collection[float]) -> bool:
+    """Return whether values are positive and the largest is more than ten times the smallest."""
+    return bool(values) and 0 < 10 * min(values) < max(values)
+
+
+def log_ticks(values: Collection[float]) -> dict[float, str]:
+    """Return the labels of a logarithmic axis by value: powers of ten, if these are few also twice and five times them."""
+    low, high = min(values), max(values)
+    steps = (1, 2, 5) if high < 200 * low else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+    return {tick: f"{tick:g}" for tick in ticks if low <= tick <= high}
 
 
 def as_number(text: str) -> float:
@@ -138,16 +174,21 @@ def as_number(text: str) -> float:
         return math.nan
 
 
+def cut(text: str) -> str:
+    """Return the beginning of a long text."""
+    return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
+
+
 def plotly_text(text: str) -> str:
-    """Return a text for plotly, which knows a few tags; long ones are shortened."""
-    return html.escape(text if len(text) <= 40 else f"{text[:39]}…", quote=False)
+    """Return a text for plotly, which knows a few tags; a long one is cut."""
+    return escape(cut(text), quote=False)
 
 
-def layout_axis(scale: Axis, title: str) -> dict[str, Any]:
+def layout_axis(title: str, log: bool, ticks: Mapping[float, str]) -> dict[str, Any]:
     """Return an axis of a layout."""
-    settings: dict[str, Any] = {"title": {"text": plotly_text(title)}, "type": "log" if scale.log else "linear"}
-    if scale.ticks:
-        settings |= {"tickmode": "array", "tickvals": [*scale.ticks], "ticktext": [*scale.ticks.values()]}
+    settings: dict[str, Any] = {"title": {"text": plotly_text(title)}, "type": "log" if log else "linear"}
+    if ticks:
+        settings |= {"tickvals": [*ticks], "ticktext": [*map(plotly_text, ticks.values())]}
     return settings
 
 
@@ -166,11 +207,11 @@ def figure_of_key(ranking: Ranking, key: str) -> dict[str, Any]:
     if len(series) > SERIES:
         series, colored = {"": groups}, []
     traces = [trace(ranking, key, scale, series[name], name) for name in axis([*series]).positions]
-    values = [value for jobs in groups for value in [mean(ranking.values(jobs))]]
-    log = bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+    values = [mean(ranking.values(jobs)) for jobs in groups]
+    log = spans_decade(values)
     layout = {
-        "xaxis": layout_axis(scale, key),
-        "yaxis": {"title": {"text": label(ranking.monitor or "", ranking)}, "type": "log" if log else "linear"},
+        "xaxis": layout_axis(key, scale.log, scale.ticks),
+        "yaxis": layout_axis(label(ranking.monitor or "", ranking), log, log_ticks(values) if log else {}),
         "showlegend": bool(colored),
         "legend": {"title": {"text": plotly_text(colored[0]) if colored else ""}},
     }
@@ -185,7 +226,7 @@ def trace(ranking: Ranking, key: str, scale: Axis, groups: Sequence[list[Job]], 
     values = [ranking.values(jobs) for jobs in ordered]
     positions = [scale.positions[jobs[0].overrides[key]] for jobs in ordered]
     spreads = [stdev(numbers) if len(numbers) > 1 else 0.0 for numbers in values]
-    joined = len(positions) == len(set(positions))
+    joined = len(set(positions)) == len(positions) <= TICKS
     return {
         "type": "scatter",
         "mode": "lines+markers" if joined else "markers",
@@ -210,7 +251,7 @@ def parallel_coordinates(ranking: Ranking) -> list[dict[str, Any]]:
 
     None, if there are fewer than two jobs or keys to compare.
     """
-    keys = [key for key in ranking.swept if key != "seed"]
+    keys = drawn_keys(ranking)
     jobs = [job for job in ranking.jobs if ranking.values([job]) and all(key in job.overrides for key in keys)]
     if len(keys) < 2 or len(jobs) < 2:
         return []
@@ -218,7 +259,9 @@ def parallel_coordinates(ranking: Ranking) -> list[dict[str, Any]]:
     dimensions = [
         key_dimension(head, [job.overrides[key] for job in jobs]) for head, key in zip(short(keys), keys, strict=True)
     ]
-    dimensions += [{"label": label(name, ranking), "values": ranking.values(jobs, name)} for name in names]
+    for name in names:
+        values = ranking.values(jobs, name)
+        dimensions.append({"label": label(name, ranking), "values": values, "tickformat": ".3~g"})
     places = [i / (len(jobs) - 1) for i in range(len(jobs))]
     data = [{"type": "parcoords", "dimensions": dimensions, "line": {"color": places, "cmin": 0, "cmax": 1}}]
     caption = f"Each line is a job; the stronger its color, the better its {label(ranking.monitor or '')}"
@@ -228,13 +271,11 @@ def parallel_coordinates(ranking: Ranking) -> list[dict[str, Any]]:
 def key_dimension(title: str, values: Sequence[str]) -> dict[str, Any]:
     """Return a key's dimension of parallel coordinates, which have no logarithmic axes of their own."""
     scale = axis(values)
-    positions, ticks = [scale.positions[value] for value in values], dict(scale.ticks)
-    if scale.log:
-        low, high = math.floor(math.log10(min(positions))), math.ceil(math.log10(max(positions)))
-        ticks = ticks or {10.0**n: f"1e{n}" for n in range(low, high + 1)}
-        positions, ticks = [math.log10(p) for p in positions], {math.log10(p): text for p, text in ticks.items()}
-    dimension: dict[str, Any] = {"label": plotly_text(title), "values": positions}
-    return dimension | ({"tickvals": [*ticks], "ticktext": [*ticks.values()]} if ticks else {})
+    at = math.log10 if scale.log else float
+    dimension: dict[str, Any] = {"label": plotly_text(title), "values": [at(scale.positions[v]) for v in values]}
+    if scale.ticks:  # as plain text
+        dimension |= {"tickvals": [*map(at, scale.ticks)], "ticktext": [*map(cut, scale.ticks.values())]}
+    return dimension
 
 
 def plain_figure(figure: Any) -> dict[str, Any]:
@@ -247,7 +288,7 @@ def plain_figure(figure: Any) -> dict[str, Any]:
 
 def figure_frame(spec: Mapping[str, Any]) -> str:
     """Return the place of a figure, with its caption."""
-    caption = html.escape(spec["caption"])
+    caption = escape(spec["caption"])
     kind = "wide" if spec["wide"] else ""
     plot = f'<div class=plot role=img aria-label="{caption}"></div>'
     return f'<figure class="{kind}">{plot}<figcaption>{caption}</figcaption></figure>\n'
@@ -259,9 +300,9 @@ def samples_section(ranking: Ranking) -> str:
     for job in ranking.jobs:
         if data := thumbnail(job.folder / "samples.png"):
             value = "".join(f"{label(ranking.monitor or '')} {number:.4g}" for number in ranking.values([job]))
-            what = html.escape(", ".join(described(ranking, job)))
+            what = escape(", ".join(described(ranking, job)))
             image = f'<img src="data:image/jpeg;base64,{data}" alt="Samples of {what}" loading=lazy>'
-            frames.append(f"<figure>{image}<figcaption>{what}<br>{html.escape(value)}</figcaption></figure>\n")
+            frames.append(f"<figure>{image}<figcaption>{what}<br>{escape(value)}</figcaption></figure>\n")
     return section("Samples, best first", "".join(frames), "samples") if frames else ""
 
 
@@ -271,7 +312,7 @@ def thumbnail(path: Path) -> str:
         with Image.open(path) as image:
             image.thumbnail((SAMPLES_WIDTH, 4 * SAMPLES_WIDTH))
             buffer = BytesIO()
-            image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB").save(buffer, "JPEG", quality=85)
+            image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB").save(buffer, "JPEG", quality=75)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
     return base64.b64encode(buffer.getvalue()).decode()
@@ -282,8 +323,6 @@ def unfinished_section(ranking: Ranking) -> str:
     jobs = [job for job in ranking.jobs if job.status != "finished"]
     items = []
     for job in jobs:
-        what, reason = (html.escape(text) for text in (", ".join(described(ranking, job)), job.reason or ""))
-        items.append(
-            f"<dt>{html.escape(job.name)} <span>{html.escape(job.status)}</span></dt><dd>{what}<p>{reason}</p></dd>"
-        )
+        what, reason = (escape(text) for text in (", ".join(described(ranking, job)), job.reason or ""))
+        items.append(f"<dt>{escape(job.name)} <span>{escape(job.status)}</span></dt><dd>{what}<p>{reason}</p></dd>")
     return section("Not finished", f"<dl>{''.join(items)}</dl>", "unfinished") if jobs else ""

@@ -21,7 +21,9 @@ from gan_lightning.run.page import Table, render
 
 log = logging.getLogger(__name__)
 
-MANY = 12  # jobs, of which the terminal shows only the means over seeds
+MANY = 12  # with more jobs, the terminal shows only the means over seeds
+ROWS = 40  # the most of a table in the terminal
+CELL = 24  # the most characters of its cells
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def write_html(folder: Path, figures: Sequence[Any] = ()) -> Path | None:
     if "seed" in ranking.swept:
         tables = {"Mean over seeds": seed_table(ranking)} | tables
     path = folder / "summary.html"
-    write(path, render(folder.absolute().name, ranking, tables, note(ranking), figures, plotly=get_plotlyjs()))
+    write(path, render(folder.absolute().name, ranking, tables, figures, plotly=get_plotlyjs()))
     return path
 
 
@@ -173,17 +175,25 @@ def as_text(ranking: Ranking) -> str:
         caption = "Mean ± standard deviation over n seeds."
         parts.append(narrow_table(seed_table(ranking), caption if parts else f"{caption} {note(ranking)}"))
     reasons = [fill(f"{job.name}: {job.reason}", WIDTH) for job in ranking.jobs if job.reason]
-    return "\n\n".join([*parts, *(["\n".join(reasons)] if reasons else [])])
+    more = [f"... and {len(reasons) - MANY} more in summary.md"] if len(reasons) > MANY else []
+    return "\n\n".join(filter(None, [*parts, "\n".join([*reasons[:MANY], *more])]))
 
 
 def narrow_table(table: Table, caption: str) -> str:
-    """Return a table at most 80 characters wide, without the last metrics if there is no room; keys are shortened."""
+    """Return a table at most 80 characters wide: the first rows, without the last metrics if there is no room."""
     titles = [*short(table.keys), *table.metrics]
-    rows = [titles, *table.rows]
-    widths = [max(len(row[i]) for row in rows) + 2 for i in range(len(titles))]
+    rows = [[shortened(cell) for cell in row] for row in table.rows[:ROWS]]
+    widths = [max(len(row[i]) for row in (titles, *rows)) + 2 for i in range(len(titles))]
     least = len(table.keys) + 1  # the ranking metric
     end = next((n for n in range(len(titles), least, -1) if sum(widths[:n]) <= WIDTH + 2), least)
-    return text_table(titles[:end], (row[:end] for row in table.rows), caption)
+    if len(table.rows) > ROWS:
+        caption += f" {len(table.rows) - ROWS} more rows are in summary.md."
+    return text_table(titles[:end], (row[:end] for row in rows), caption)
+
+
+def shortened(text: str) -> str:
+    """Return a cell without the middle of a long text."""
+    return text if len(text) <= CELL else f"{text[: CELL // 2]}…{text[1 - CELL // 2 :]}"
 
 
 @contextmanager
