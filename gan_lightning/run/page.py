@@ -158,7 +158,7 @@ def spans_decade(values: Collection[float]) -> bool:
 
 
 def log_ticks(values: Collection[float]) -> dict[float, str]:
-    """Return the labels of a logarithmic axis by value: powers of ten, if these are few also twice and five times them."""
+    """Return the labels of a logarithmic axis by value: powers of ten, on a short one also twice and five times them."""
     low, high = min(values), max(values)
     steps = (1, 2, 5) if high < 200 * low else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -261,7 +261,7 @@ def parallel_coordinates(ranking: Ranking) -> list[dict[str, Any]]:
     ]
     for name in names:
         values = ranking.values(jobs, name)
-        dimensions.append({"label": label(name, ranking), "values": values, "tickformat": ".3~g"})
+        dimensions.append({"label": label(name, ranking), "values": values, "tickformat": ".4~g"})
     places = [i / (len(jobs) - 1) for i in range(len(jobs))]
     data = [{"type": "parcoords", "dimensions": dimensions, "line": {"color": places, "cmin": 0, "cmax": 1}}]
     caption = f"Each line is a job; the stronger its color, the better its {label(ranking.monitor or '')}"
