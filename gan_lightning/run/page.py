@@ -158,7 +158,7 @@ def spans_decade(values: Collection[float]) -> bool:
 
 
 def log_ticks(values: Collection[float]) -> dict[float, str]:
-    """Return the labels of a logarithmic axis by value: powers of ten, on a short one also twice and five times them."""
+    """Return the labels of a logarithmic axis by value: powers of ten, on a short one their doubles and halves, too."""
     low, high = min(values), max(values)
     steps = (1, 2, 5) if high < 200 * low else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
