@@ -34,7 +34,7 @@ def run_job(name: str, config: DictConfig) -> float | None:
         known = json.loads((folder / "job.json").read_text())["overrides"]
         if known != overrides:
             raise InputError(f"hydra.sweep.dir={folder.parent}: holds a sweep with other overrides; use a new folder")
-    code, last_line = 0, ""
+    code = 0
     if read_job(folder, "").reason == DAMAGED:
         metrics.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +46,8 @@ def run_job(name: str, config: DictConfig) -> float | None:
         chdir = ["hydra.job.chdir=true"] if job.job.chdir else []
         arguments = [*config_flags(), *task, *chdir, f"hydra.run.dir={quoted(folder)}"]
         code, last_line = run([sys.executable, "-m", f"gan_lightning.{name}", *arguments], cwd=start_folder())
-    status = "finished" if not code else "interrupted" if code in INTERRUPTED else "failed"
-    write_job(folder, overrides, status, last_line or f"exit code {code}" if status == "failed" else None)
+        status = "finished" if not code else "interrupted" if code in INTERRUPTED else "failed"
+        write_job(folder, overrides, status, last_line or f"exit code {code}" if status == "failed" else None)
     summary = summarize(folder.parent)
     if code in INTERRUPTED:
         sys.exit(code)

@@ -1,4 +1,5 @@
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def test_sweep(tmp_path: Path) -> None:
     with (sweep / "summary.csv").open() as file:
         rows = {row["job"]: row for row in csv.DictReader(file)}
     assert list(rows)[-1] == "1"
-    assert rows["1"]["error"] == "optimizer.lr=-1: must be a number of at least 0 and below 2**32"
-    assert rows["0"]["error"] == rows["2"]["error"] == ""
+    assert rows["1"]["reason"] == "optimizer.lr=-1: must be a number of at least 0 and below 2**32"
+    assert rows["0"]["reason"] == rows["2"]["reason"] == ""
     best = max(("0", "2"), key=lambda job: float(rows[job]["val_parzen_ll"]))  # FID is not measured
     assert next(iter(rows)) == best
     assert "Ranked by val_parzen_ll, best first." in done.stdout
@@ -55,7 +56,8 @@ def test_a_sweep_in_which_every_job_fails(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "every job failed"
     assert "optimizer.lr=-2: must be" in (tmp_path / "sweep" / "summary.md").read_text()
-    assert (tmp_path / "sweep" / "1" / "error.txt").read_text().startswith("optimizer.lr=-2: must be")
+    job = json.loads((tmp_path / "sweep" / "1" / "job.json").read_text())
+    assert job["reason"].startswith("optimizer.lr=-2: must be")
 
 
 KILLER = "+callbacks.signal={_target_: tests.helpers.SignalAt, step: 4, signum: 15}"
@@ -67,7 +69,7 @@ def test_a_stopped_sweep_is_resumed_by_the_same_command(tmp_path: Path, monkeypa
     sweep = tmp_path / "sweep"
     done = command("train", *typed, cwd=tmp_path)
     assert done.returncode == 143
-    assert (sweep / "0" / "error.txt").read_text() == "interrupted"
+    assert json.loads((sweep / "0" / "job.json").read_text())["status"] == "interrupted"
     assert "| interrupted |" in (sweep / "summary.md").read_text()
     assert not (sweep / "1").exists()
     assert last(sweep / "0")["global_step"] == 5
