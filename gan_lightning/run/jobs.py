@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -52,6 +53,11 @@ class Ranking:
     monitor: str | None
     mode: str
     swept: list[str]
+
+    @property
+    def over_seeds(self) -> bool:
+        """Return whether there are means over seeds to show."""
+        return "seed" in self.swept and self.monitor is not None
 
     @property
     def columns(self) -> list[str]:
@@ -145,17 +151,17 @@ def rank(jobs: Sequence[Job]) -> Ranking:
 def find_monitor(measured: Sequence[Job]) -> tuple[str | None, str]:
     """Return the ranking metric, None if there are no metrics, and "min" or "max".
 
-    The first config with a monitor decides. Where none has one, as in a sweep of evaluations, it is what training would
-    monitor by default.
+    The first config with a monitor decides. Where none has one, as in a sweep of evaluations, or it was not measured,
+    it is what training would monitor by default.
     """
     names = {name for job in measured for name in job.metrics}
     configs = (read_yaml(job.folder / ".hydra" / "config.yaml") for job in measured)
-    monitored = next(((c["monitor"], c.get("monitor_mode")) for c in configs if c and c.get("monitor")), None)
-    default = next((pair for pair in MONITORS.items() if {pair[0], f"val_{pair[0]}"} & names), None)
-    if not (found := monitored or default):
-        return None, "min"
-    name = str(found[0]).removeprefix("validation/")
-    return (f"val_{name}" if f"val_{name}" in names else name), str(found[1] or "min")
+    monitored = ((str(c["monitor"]), str(c.get("monitor_mode"))) for c in configs if c.get("monitor"))
+    for monitor, mode in (*islice(monitored, 1), *MONITORS.items()):
+        name = monitor.removeprefix("validation/")
+        if found := next((n for n in (f"val_{name}", name) if n in names), None):
+            return found, mode
+    return None, "min"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

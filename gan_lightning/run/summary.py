@@ -68,7 +68,7 @@ def write_html(folder: Path, figures: Sequence[Any] = ()) -> Path | None:
         return None
     ranking = rank(read_jobs(folder))
     tables = {"Jobs": job_table(ranking)} if ranking.jobs else {}
-    if "seed" in ranking.swept:
+    if ranking.over_seeds:
         tables = {"Mean over seeds": seed_table(ranking)} | tables
     path = folder / "summary.html"
     write(path, render(folder.absolute().name, ranking, tables, figures, plotly=get_plotlyjs()))
@@ -147,7 +147,7 @@ def note(ranking: Ranking) -> str:
 def as_markdown(ranking: Ranking) -> str:
     """Return the tables as Markdown, and why jobs did not finish."""
     parts = [markdown_table(job_table(ranking)), note(ranking)]
-    if "seed" in ranking.swept and ranking.monitor:
+    if ranking.over_seeds:
         parts += [markdown_table(seed_table(ranking)), "Mean ± standard deviation over n seeds."]
     reasons = [f"- {markdown_cell(job.name)}: {markdown_cell(job.reason)}" for job in ranking.jobs if job.reason]
     return "\n\n".join(filter(None, [*parts, "\n".join(reasons)])) + "\n"
@@ -167,11 +167,10 @@ def markdown_cell(text: str) -> str:
 
 def as_text(ranking: Ranking) -> str:
     """Return the tables for a terminal, and why jobs did not finish."""
-    over_seeds = "seed" in ranking.swept and ranking.monitor
     parts = []
-    if not over_seeds or len(ranking.jobs) <= MANY:
+    if not ranking.over_seeds or len(ranking.jobs) <= MANY:
         parts.append(narrow_table(job_table(ranking), note(ranking)))
-    if over_seeds:
+    if ranking.over_seeds:
         caption = "Mean ± standard deviation over n seeds."
         parts.append(narrow_table(seed_table(ranking), caption if parts else f"{caption} {note(ranking)}"))
     reasons = [fill(f"{job.name}: {job.reason}", WIDTH) for job in ranking.jobs if job.reason]
