@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import BarColumn, Progress, TextColumn
+from torch.utils.tensorboard.summary import hparams
 from torchmetrics import Metric
 
 from gan_lightning.callbacks.scalars import images_per_step
@@ -92,9 +93,26 @@ class FinalEvaluation(Callback):
         final = {f"final/{name}": value for name, value in values.items()}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(dict(self.hyperparameters), final, step=trainer.global_step)
+                log_with_hyperparameters(logger, self.hyperparameters, final, step=trainer.global_step)
             else:
                 logger.log_metrics(final, step=trainer.global_step)
+
+
+def log_with_hyperparameters(
+    logger: TensorBoardLogger, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], *, step: int
+) -> None:
+    """Log metrics, and hyperparameters for TensorBoard's HPARAMS tab.
+
+    Lightning would add a list of columns, which TensorBoard takes from any one run. Without it, the columns are those
+    of all runs, in which jobs of a sweep may differ.
+    """
+    logger.log_hyperparams(dict(hyperparameters), {})  # for its hparams.yaml
+    logger.log_metrics(metrics, step)
+    simple = {
+        name: value if isinstance(value, int | float | str) else str(value) for name, value in hyperparameters.items()
+    }
+    for summary in hparams(simple, dict(metrics))[1:]:  # the first one is that list
+        logger.experiment.file_writer.add_summary(summary, step)
 
 
 @contextmanager

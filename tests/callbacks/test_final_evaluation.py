@@ -6,6 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 from torchvision.datasets import KMNIST, MNIST
 
 from gan_lightning.callbacks import final_evaluation
@@ -57,3 +62,35 @@ def test_a_run_that_has_diverged_is_reported(tmp_path: Path, caplog: pytest.LogC
     assert "parzen_ll" not in metrics
     assert metrics["images_seen"] == 12 * 64
     assert "nan" in caplog.text
+
+
+def hparams_tab(folder: Path) -> tuple[set[str], dict[str, dict[str, float]]]:
+    """Return what TensorBoard's HPARAMS tab shows of a folder: names of hyperparameters, and the metrics by run."""
+    events = EventMultiplexer().AddRunsFromDirectory(str(folder))
+    events.Reload()
+    context = backend_context.Context(TBContext(data_provider=MultiplexerDataProvider(events, str(folder))))
+    experiment = get_experiment.Handler(RequestContext(), context, "", api_pb2.GetExperimentRequest()).run()
+    columns = [api_pb2.ColParams(metric=info.name) for info in experiment.metric_infos]
+    shown = api_pb2.ListSessionGroupsRequest(
+        allowed_statuses=[api_pb2.STATUS_SUCCESS], col_params=columns, slice_size=100
+    )
+    groups = list_session_groups.Handler(RequestContext(), context, "", shown).run().session_groups
+    runs = [session for group in groups for session in group.sessions]
+    values = {run.name: {value.name.tag: value.value for value in run.metric_values} for run in runs}
+    return {info.name for info in experiment.hparam_infos}, values
+
+
+def test_tensorboard_lists_the_jobs_of_a_sweep_with_their_final_metrics(tmp_path: Path) -> None:
+    """The columns are those of all jobs, each of which has one that the other lacks."""
+    jobs = {"0": ["penalty=none"], "penalty=r1,k=1/1": ["penalty=r1", "metrics.parzen=null"]}
+    for name, overrides in jobs.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        helpers.run(tmp_path / name, "trainer.max_steps=2", *overrides)
+    hyperparameters, values = hparams_tab(tmp_path)
+    assert {"seed", "k", "penalty.gamma", "optimizer.lr"} <= hyperparameters
+    assert {name: len(shown) > 0 for name, shown in values.items()} == {f"{name}/tensorboard": True for name in jobs}
+    for name in jobs:
+        shown = values[f"{name}/tensorboard"]
+        final = {tag.removeprefix("final/"): value for tag, value in shown.items() if tag.startswith("final/")}
+        assert final == pytest.approx(helpers.metrics(tmp_path / name), rel=1e-6)  # events hold single precision
+    assert "final/parzen_ll" in values["0/tensorboard"]
