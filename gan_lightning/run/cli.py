@@ -183,10 +183,10 @@ def message_for(error: Exception) -> str:
         return f"{argument_of(absent[1])}: no such key; --help lists all keys"
     messages = {
         r"Ambiguous value for argument '(.*)'": "{}: several values; add -m to sweep over them",
-        r"Unknown plugin class : 'hydra_plugins\.hydra_(submitit|joblib)": "hydra/launcher={0}...: needs hydra-{0}-launcher; "
-        "pip install 'gan-lightning[sweep]'",
-        r"Unknown plugin class : 'hydra_plugins\.hydra_(ray)": "hydra/launcher={0}: needs hydra-{0}-launcher; "
-        "pip install 'gan-lightning[{0}]'",
+        r"Unknown plugin class : 'hydra_plugins\.hydra_(joblib|submitit)": "hydra/launcher: this choice needs hydra-{}-"
+        "launcher; pip install 'gan-lightning[sweep]'",
+        r"Unknown plugin class : 'hydra_plugins\.hydra_(ray)": "hydra/launcher: this choice needs hydra-{}-launcher; "
+        "pip install 'gan-lightning[ray]'",
         r"In '(.*)': Could not override '\w+@\w+\.": "{}.yaml: must begin with # @package _global_",
     }
     if found := next((m.format(f[1]) for pattern, m in messages.items() if (f := re.match(pattern, str(error)))), ""):

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from gan_lightning.metrics.tables import LABELS
-from gan_lightning.run.jobs import Job, Ranking, sample_numbers, short
+from gan_lightning.run.ranking import Job, Ranking, sample_numbers, short
 
 PAGE = Path(__file__).with_name("page.html")
 SAMPLES_WIDTH = 300  # pixels

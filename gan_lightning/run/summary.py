@@ -16,8 +16,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gan_lightning.metrics.tables import WIDTH, text_table
-from gan_lightning.run.jobs import Job, Ranking, rank, read_jobs, sample_numbers, samples, short
 from gan_lightning.run.page import Table, render
+from gan_lightning.run.ranking import Job, Ranking, rank, read_jobs, sample_numbers, samples, short
 
 log = logging.getLogger(__name__)
 

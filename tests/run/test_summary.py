@@ -14,8 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from gan_lightning.run.jobs import read_jobs
 from gan_lightning.run.page import axis, log_ticks
+from gan_lightning.run.ranking import read_jobs
 from gan_lightning.run.summary import mean_and_spread, summarize, write_html
 
 ODD = ["a b/c,d=1/'e'", '"<b>&|', "deep/er/and/deeper"]
