@@ -234,7 +234,7 @@ def trace(ranking: Ranking, key: str, scale: Axis, groups: Sequence[list[Job]], 
         "x": positions,
         "y": [mean(numbers) for numbers in values],
         "error_y": {"array": spreads, "visible": any(spreads)},
-        "text": [plotly_text(", ".join(described(ranking, jobs[0], but="seed"))) for jobs in ordered],
+        "text": ["<br>".join(map(plotly_text, described(ranking, jobs[0], but="seed"))) for jobs in ordered],
         "hovertemplate": "%{text}<br>%{y:.4g}<extra></extra>",
     }
 
@@ -249,7 +249,7 @@ def described(ranking: Ranking, job: Job, but: str = "") -> list[str]:
 def parallel_coordinates(ranking: Ranking) -> list[dict[str, Any]]:
     """Return a figure in which each job is a line through its values of the swept keys and of some metrics.
 
-    None, if there are fewer than two jobs or keys to compare.
+    The list is empty if there are fewer than two jobs or keys to compare.
     """
     keys = drawn_keys(ranking)
     jobs = [job for job in ranking.jobs if ranking.values([job]) and all(key in job.overrides for key in keys)]
@@ -312,7 +312,7 @@ def thumbnail(path: Path) -> str:
         with Image.open(path) as image:
             image.thumbnail((SAMPLES_WIDTH, 4 * SAMPLES_WIDTH))
             buffer = BytesIO()
-            image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB").save(buffer, "JPEG", quality=75)
+            image.convert("L" if image.mode in ("1", "L") else "RGB").save(buffer, "JPEG", quality=75)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
     return base64.b64encode(buffer.getvalue()).decode()

@@ -143,7 +143,7 @@ def rank(jobs: Sequence[Job]) -> Ranking:
         value = job.metrics.get(monitor or "", math.nan)
         return not job.metrics, math.isnan(value), -samples(job), sign * value  # of other numbers: not comparable
 
-    overrides = [job.overrides for job in jobs]
+    overrides = [job.overrides for job in jobs if job.overrides]  # a damaged file has none
     swept = [key for given in overrides for key in given if len({other.get(key) for other in overrides}) > 1]
     return Ranking(sorted(jobs, key=order), monitor, mode, list(dict.fromkeys(swept)))
 
@@ -160,7 +160,7 @@ def find_monitor(measured: Sequence[Job]) -> tuple[str | None, str]:
     for monitor, mode in (*islice(monitored, 1), *MONITORS.items()):
         name = monitor.removeprefix("validation/")
         if found := next((n for n in (f"val_{name}", name) if n in names), None):
-            return found, mode
+            return found, "max" if mode == "max" else "min"
     return None, "min"
 
 

@@ -176,8 +176,9 @@ def test_points_are_ranked_by_coverage(tmp_path: Path) -> None:
 def test_other_numbers_of_samples_are_not_comparable(tmp_path: Path) -> None:
     for i, number in enumerate((100, 10_000)):
         job(tmp_path, i, [f"num_images={number}"], {"val_fid": float(i), "num_images": number})
+    job(tmp_path, 2, ["num_images=20000"], {"num_images": 20_000})
     assert summarize(tmp_path).table.splitlines()[0].split() == ["job", "num_images", "val_fid"]
-    assert names(tmp_path) == ["1", "0"]
+    assert names(tmp_path) == ["1", "0", "2"]
 
 
 def test_a_loss_may_rank_a_sweep(tmp_path: Path) -> None:
@@ -203,6 +204,14 @@ def test_damaged_files(tmp_path: Path, file: str, content: str) -> None:
     (row,) = summarize(tmp_path).rows
     assert row["job"] == "0"
     assert ("damaged" in row["reason"]) == (file == "job.json" or (file == "metrics.json" and content[:1] != "{"))
+    assert write_html(tmp_path)
+
+
+def test_a_damaged_job_changes_nothing_for_the_others(tmp_path: Path) -> None:
+    for i in range(3):
+        job(tmp_path, i, [f"k={i}", "loss=hinge"], {"fid": 1.0 + i}, mode="?")
+    (tmp_path / "2" / "job.json").write_text("{")
+    assert summarize(tmp_path).table.splitlines()[0].split() == ["job", "k", "status", "fid"]
     assert write_html(tmp_path)
 
 
