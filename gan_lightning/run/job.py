@@ -17,6 +17,7 @@ from gan_lightning.checkpoints.trust import packages_to_trust
 from gan_lightning.errors import InputError
 from gan_lightning.run import processes
 from gan_lightning.run.config import config_flags, quoted, shorten, start_folder, to_dict
+from gan_lightning.run.ranking import read_json
 
 JOB = "job.json"  # in a job's folder: its overrides, and how it stands
 TRIAL = "GAN_LIGHTNING_TRIAL"  # environment variable of a job that is a search's trial: where its study is, as JSON
@@ -61,7 +62,7 @@ def run(
         raise InputError(f"{shorten(folder)}: holds a job with other overrides; use another folder")
     if former.get("status") in ENDED or (former.get("status") == "failed" and not retry):
         return former
-    if command == "train" and (folder / "metrics.json").exists() and former.get("status") != "failed":
+    if command == "train" and read_json(folder / "metrics.json") and former.get("status") != "failed":
         return write_job(folder, overrides, "finished")  # only what started it was killed before it wrote that
     folder.mkdir(parents=True, exist_ok=True)
     if not is_first_task():
@@ -110,14 +111,6 @@ def write_job(folder: Path, overrides: Sequence[str], status: str, reason: str |
     content = {"overrides": [*overrides], "status": status, "reason": reason}
     write_json(folder / JOB, content)
     return content
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; {} if there is none or it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

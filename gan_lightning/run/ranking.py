@@ -94,9 +94,8 @@ def read_jobs(folder: Path) -> list[Job]:
 
 def read_job(folder: Path, name: str) -> Job:
     """Return the job of a folder. A damaged file makes it one that failed."""
-    content, metrics = read_json(folder / "job.json"), read_json(folder / "metrics.json")
-    values = metrics if isinstance(metrics, dict) else {}
-    if not isinstance(content, dict) or not isinstance(content.get("overrides"), list):
+    content, values = read_json(folder / "job.json"), read_json(folder / "metrics.json")
+    if not isinstance(content.get("overrides"), list):
         content = {"overrides": [], "status": "failed", "reason": "job.json is damaged"}
     status, reason = str(content.get("status")), content.get("reason")
     if not values and (folder / "metrics.json").exists():
@@ -112,12 +111,13 @@ def read_job(folder: Path, name: str) -> Job:
     )
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file, or None if there is none or it is damaged."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON object's file; {} if there is none or it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def is_finite(value: Any) -> bool:

@@ -22,13 +22,14 @@ from gan_lightning.errors import InputError, as_typed, third_party_errors
 from gan_lightning.metrics.evaluation import directions
 from gan_lightning.run import job, processes, resources
 from gan_lightning.run.config import compose, config_flags, fill_in, start_folder, to_dict, usable_metrics
+from gan_lightning.run.ranking import read_json
 from gan_lightning.run.schema import validate
 from gan_lightning.run.sweep import RECORD, report
 
 try:
     import optuna
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-    from optuna.trial import Trial, TrialState
+    from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
 except ImportError as error:
     raise InputError("search: needs optuna; pip install 'gan-lightning[sweep]'") from error
 
@@ -65,6 +66,9 @@ class Search:
         self.space = {key: o for key, o in overrides.items() if o.is_sweep_override()}
         if not self.space:
             raise InputError("search.space={}: nothing to search; give a key several values, as in k=1,2")
+        for key, override in self.space.items():
+            with third_party_errors(str(override.input_line)):
+                suggest(FixedTrial({key: next(choices(override))}), key, override)
         config = fill_in(training_config([*self.fixed, *(f"{k}={next(choices(o))}" for k, o in self.space.items())]))
         self.trainer = config.trainer
         higher = directions(usable_metrics(config))
@@ -99,7 +103,7 @@ class Search:
         """Write what the search is into its folder; InputError if it holds another one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
-            former = job.read_json(self.folder / RECORD)
+            former = read_json(self.folder / RECORD)
             if former and former != record:
                 raise InputError(
                     f"search.name={self.folder.name}: {self.folder} holds a search of "
@@ -123,8 +127,7 @@ class Search:
 
     def objective(self, trial: Trial) -> list[float]:
         """Train with the values that Optuna proposes, and return the objectives."""
-        frozen = self.study.get_trials(deepcopy=False)[trial.number]
-        first = RetryHeartbeatStaleTrialCallback.retried_trial_number(frozen)
+        first = RetryHeartbeatStaleTrialCallback.retried_trial_number(self.stored(trial))
         name = str(trial.number if first is None else first)
         overrides = [*self.fixed, *(f"{key}={suggest(trial, key, o)}" for key, o in self.space.items())]
         result = job.run(
@@ -137,13 +140,13 @@ class Search:
         )
         print(": ".join(filter(None, (f"Trial {name} {result['status']}", result["reason"]))), flush=True)
         if result["status"] == "interrupted":
-            RetryHeartbeatStaleTrialCallback()(self.study, frozen)  # continued by the same command
+            RetryHeartbeatStaleTrialCallback()(self.study, self.stored(trial))  # for the same command
             raise KeyboardInterrupt
         if result["status"] == "pruned":
             raise optuna.TrialPruned
         if result["status"] == "failed":
             raise TrialFailedError(result["reason"])
-        metrics = job.read_json(self.folder / name / "metrics.json")
+        metrics = read_json(self.folder / name / "metrics.json")
         needed = (*self.objectives, *self.bounds)
         found = {metric: metrics[f"val_{metric}"] for metric in needed if f"val_{metric}" in metrics}
         if missing := {*needed} - found.keys():
@@ -151,6 +154,10 @@ class Search:
         for metric, (sign, bound) in self.bounds.items():
             trial.set_constraint(metric, sign * (found[metric] - bound))
         return [found[metric] for metric in self.objectives]
+
+    def stored(self, trial: Trial) -> FrozenTrial:
+        """Return a trial as the study has it now."""
+        return self.study.get_trials(deepcopy=False)[trial.number]
 
     @contextmanager
     def share(self, trial: Trial) -> Iterator[dict[str, str]]:
@@ -206,7 +213,7 @@ def choices(override: Override) -> Iterator[Any]:
         yield from override.sweep_string_iterator()
 
 
-def suggest(trial: Trial, key: str, override: Override) -> Any:
+def suggest(trial: BaseTrial, key: str, override: Override) -> Any:
     """Return the value that Optuna proposes for a key, as typed."""
     values: Any = override.value()
     log = "log" in values.tags

@@ -15,9 +15,10 @@ from omegaconf import DictConfig
 from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run import job, processes, resources
 from gan_lightning.run.config import argument, command_line, quoted, shorten, start_folder, typed_overrides
-from gan_lightning.run.job import ENDED, read_json, write_json
+from gan_lightning.run.job import ENDED, write_json
+from gan_lightning.run.ranking import read_jobs, read_json
 from gan_lightning.run.suggest import choices_of
-from gan_lightning.run.summary import read_jobs, summarize, write_html
+from gan_lightning.run.summary import summarize, write_html
 
 SWEEPS = Path("outputs/sweeps")
 RECORD = "sweep.json"  # in a sweep's folder: its command, and whether it has ended
