@@ -227,7 +227,7 @@ def directions(metrics: Mapping[str, Metric | type[Metric]]) -> dict[str, bool |
 
 
 def choose_monitor(
-    measured: Mapping[str, bool | None], monitor: str | None, mode: str | None, *, complete: bool
+    measured: Mapping[str, bool | None], monitor: str | None, mode: str | None, *, probabilities: bool, complete: bool
 ) -> tuple[str, str]:
     """Return the metric that selects the best checkpoint, and "min" or "max".
 
@@ -235,17 +235,22 @@ def choose_monitor(
         measured: Whether higher is better for each metric that validations measure; see :func:`directions`.
         monitor: Its name; None for FID, or else the log-likelihood, coverage, or the generator's loss.
         mode: "min" or "max"; None for the metric's own direction.
+        probabilities: Whether the loss gives probabilities; see :meth:`GAN.adversarial_metrics`.
         complete: Whether no other metrics can be measured.
 
     Raises:
         InputError: If it is not measured, or its direction is unknown and no mode is given.
     """
-    adversarial = {"loss_discriminator": False, "loss_generator": False, "accuracy": True}
+    adversarial: dict[str, bool | None] = {"loss_discriminator": False, "loss_generator": False}
+    if probabilities:
+        adversarial |= {"accuracy": True, "probability_real": None, "probability_fake": None}
+    else:
+        adversarial |= {"logit_real": None, "logit_fake": None}
     measured = {**measured, **{f"validation/{name}": higher for name, higher in adversarial.items()}}
     monitor = monitor or next(
         name for name in ("fid", "parzen_ll", "coverage", "validation/loss_generator") if name in measured
     )
-    if complete and monitor not in measured and not monitor.startswith("validation/"):
+    if complete and monitor not in measured:
         last = {name.rpartition("/")[2]: name for name in measured}
         close = difflib.get_close_matches(monitor.rpartition("/")[2], last, n=1)
         hint = "".join(f"; did you mean {last[name]}?" for name in close)

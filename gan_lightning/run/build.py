@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 
 from gan_lightning.callbacks.prune import Prune
+from gan_lightning.callbacks.time_limit import TimeLimit
 from gan_lightning.checkpoints.trust import targets
 from gan_lightning.checks import check_gan
 from gan_lightning.data.datamodule import ImageDataModule
@@ -290,7 +291,7 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
     given["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)
     given["enable_progress_bar"] = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
     with third_party_errors(f"trainer.max_time={values['max_time']}"):
-        timer = pl.callbacks.Timer(values["max_time"], verbose=False)
+        timer = TimeLimit(values["max_time"], verbose=False)
     try:
         given["callbacks"] = [timer, *callbacks]
         trainer = hydra.utils.get_class(target)(**given, default_root_dir=str(run), **arguments)

@@ -123,8 +123,14 @@ def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
     skipped = callback.get("skip") if callback else [*classes]
     skipped = skipped if isinstance(skipped, Sequence) else []  # the callback reports what is no list
     measured = directions({name: c for name, c in classes.items() if name not in skipped})
-    ours = all(c._target_.startswith("gan_lightning.") for c in config.callbacks.values() if c)
-    config.monitor, config.monitor_mode = choose_monitor(measured, config.monitor, config.monitor_mode, complete=ours)
+    watching = [config.algorithm, *filter(None, config.callbacks.values())]
+    config.monitor, config.monitor_mode = choose_monitor(
+        measured,
+        config.monitor,
+        config.monitor_mode,
+        probabilities=getattr(locate("loss", config.loss), "gives_probabilities", False),
+        complete=all(part._target_.startswith("gan_lightning.") for part in watching),
+    )
     return config
 
 

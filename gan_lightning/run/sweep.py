@@ -55,7 +55,8 @@ def run_job(name: str, config: DictConfig) -> float | None:
         print(": ".join(filter(None, (f"Job {own} {result['status']}", result["reason"]))))
     elif result["status"] == "interrupted":
         sys.exit(128 + signal.Signals[result["reason"]])
-    return next((row.get(summary.monitor) for row in summary.rows if row["job"] == own), None)
+    row = next((row for row in summary.rows if row["job"] == own), {})
+    return row.get(summary.monitor or "")
 
 
 def arguments_for(name: str, typed: Sequence[str]) -> list[str]:

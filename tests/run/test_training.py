@@ -22,7 +22,7 @@ from gan_lightning.losses import NonSaturating
 from gan_lightning.run import config, schema
 from gan_lightning.run.training import train
 from tests import helpers
-from tests.helpers import SMALL, assert_same_run, call, command, grids, last, resume, same, scalars
+from tests.helpers import SMALL, assert_same_run, call, command, grids, last, metrics, resume, same, scalars
 
 
 def test_run_folder(run: Path) -> None:
@@ -350,6 +350,15 @@ def test_a_run_that_ends_early_says_so(
     run = helpers.run(tmp_path / "run", *overrides)
     assert re.search(f"Ended by {words}", caplog.text)
     assert (run / "metrics.json").exists()
+
+
+def test_a_resumed_run_has_its_time_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    limits = ("trainer.max_time=00:00:00:01", "trainer.max_steps=100000", "trainer.val_check_interval=100000")
+    run = helpers.run(tmp_path / "run", *limits)
+    first, seconds = last(run)["global_step"], metrics(run)["train_seconds"]
+    helpers.resume(run)
+    assert last(run)["global_step"] > first
+    assert metrics(run)["train_seconds"] > seconds + 0.9  # of both
 
 
 def test_a_callback_that_waits_for_what_is_not_measured(tmp_path: Path) -> None:
