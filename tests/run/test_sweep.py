@@ -244,6 +244,18 @@ def test_all_launchers_give_the_same_metrics(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_jobs_on_two_devices(launcher: str, tmp_path: Path) -> None:
+    options = ("trainer.devices=2", "trainer.strategy=ddp", f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep")
+    done = call("-m", "gan_lightning.train", "-m", *SMALL, "seed=0,1", *options, cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "sweep").iterdir() if (path / "checkpoints").exists()} == {"0", "1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+    assert [metrics(tmp_path / "sweep" / name)["images_seen"] for name in "01"] == [12 * 64 * 2] * 2
+    assert len(rows(tmp_path / "sweep")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_sweep_that_is_killed_three_times(launcher: str, tmp_path: Path) -> None:
     """Has the results of an undisturbed one, and no job has run to its end twice."""
     options = [option for option in SMALL if not option.startswith(("trainer.max_steps", "trainer.val_check"))]
