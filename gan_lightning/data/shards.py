@@ -171,7 +171,9 @@ class Reader:
             with FileLock(f"{path}.fetch"):  # other workers and ranks wait for it
                 if not path.exists():
                     self.make_room(self.sizes[number])
-                    get_downloader(self.root, str(self.folder), []).download_file(f"{self.root}/{path.name}", str(path))
+                    url = f"{self.root}/{path.name}"
+                    with third_party_errors(f"{url}: cannot be downloaded"):
+                        get_downloader(self.root, str(self.folder), []).download_file(url, str(path))
 
     def make_room(self, size: int) -> None:
         """Remove the least recently used shards from the cache until one of a size fits."""
@@ -203,5 +205,5 @@ def holds_pictures(config: dict[str, Any]) -> bool:
 
 
 def is_url(root: str) -> bool:
-    """Return whether a root is a URL; ``local:`` is litdata's for a folder that is treated like one."""
-    return "://" in root or root.startswith("local:")
+    """Return whether a root is a URL that litdata knows; ``local:`` treats a folder like one."""
+    return root.startswith(("s3://", "gs://", "azure://", "r2://", "local:"))
