@@ -22,6 +22,7 @@ NEEDS = {
     "algorithm=simultaneous": ["k=1"],
     "data=folder": ["data.root=pictures"],
     "data=gaussian": ["model=mlp_1d"],
+    "data=shards": ["data.root=shards"],
     "features=classifier": [f"features.{name}={getattr(MNIST, name)}" for name in ("weights", "sha256")],
     "features=stacked_mnist": ["data=stacked_mnist"],
     "features=inception": [

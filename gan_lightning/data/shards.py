@@ -4,6 +4,7 @@ import bisect
 import copy
 import hashlib
 import json
+import logging
 import os
 import shutil
 from functools import cached_property
@@ -140,12 +141,15 @@ class Reader:
             raise InputError(f"data.root={root}: has an {INDEX} that names files of other folders")
         needed = min(sum(self.sizes), MIN_CACHED * max(self.sizes, default=0)) / GB
         if is_url(root) and cache_gb is not None and cache_gb < needed:
-            raise InputError(f"data.dataset.cache_gb={cache_gb}: must be at least {needed:.3g}, for {MIN_CACHED} shards")
+            raise InputError(
+                f"data.dataset.cache_gb={cache_gb}: must be at least {needed:.3g}, for {MIN_CACHED} shards"
+            )
 
     def open(self) -> Any:
         """Return litdata's data set for this process."""
         from litdata import StreamingDataset
 
+        logging.getLogger("litdata").setLevel(logging.WARNING)
         self.process = os.getpid()
         return StreamingDataset(self.root, batch_decode=0)
 
