@@ -17,9 +17,10 @@ from PIL import Image
 from gan_lightning.data import shards
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.data.folder import Folder
-from gan_lightning.data.samplers import ShuffledBatches
+from gan_lightning.data.samplers import ShuffledBatches, shuffled_order
 from gan_lightning.data.shards import Shards
 from gan_lightning.errors import InputError
+from gan_lightning.seeding import fold
 from tests import helpers
 from tests.helpers import ROOT, SMALL, assert_same_run, command, last, resume
 
@@ -102,6 +103,8 @@ def test_batches_do_not_depend_on_where_the_shards_are(made: Path, cache: Path, 
     read = data_module(root.format(made), num_workers=num_workers)
     batches = list(read.train_dataloader())
     assert len(batches) == 49 // 4
+    order = shuffled_order(49, seed=fold(0, 0), blocks=Shards(str(made / "shards")).blocks)
+    assert torch.equal(batches[0][0], held.train[order[:4]][0])
     for (images, labels), (same, known) in zip(batches, held.train_dataloader(), strict=True):
         assert torch.equal(images, same)
         assert torch.equal(labels, known)
