@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks import loops
 from benchmarks.machine import DEVICE, processor, seconds
-from benchmarks.streaming import listing, streaming, write_photos
+from benchmarks.streaming import listing, streaming, write_photos, write_shards
 from gan_lightning.data.images import normalize
 from gan_lightning.metrics.evaluation import compute_metrics, normalized_batches
 from gan_lightning.metrics.parzen import ParzenWindow
@@ -343,13 +343,15 @@ def measure_busy_machine(rounds: int) -> list[Row]:
 
 
 def measure_photos(steps: int, rounds: int) -> list[Row]:
-    """Measure how a folder of 1,000 photos is listed and read, and training on them."""
+    """Measure how a folder of 1,000 photos, and shards of them, are listed and read, and training on them."""
     with tempfile.TemporaryDirectory() as name:
-        folder, base = Path(name), "reading, num_workers=0"
+        folder, shards, base = Path(name) / "photos", Path(name) / "shards", "reading, num_workers=0"
+        folder.mkdir()
         write_photos(folder, 1000)
+        write_shards(folder, shards)
         listed: Measurements = {"listing and reading headers": partial(listing, folder)}
         rows = compare("1,000 photos", listed, base=next(iter(listed)), rounds=rounds, unit="s")
-        return rows + compare("1,000 photos", streaming(folder, steps), base=base, rounds=rounds)
+        return rows + compare("1,000 photos", streaming(folder, shards, steps), base=base, rounds=rounds)
 
 
 def number_of_steps(text: str) -> int:

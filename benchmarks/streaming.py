@@ -1,10 +1,11 @@
-"""What it takes to list and read a folder of photos, next to what training on them takes."""
+"""What it takes to list and read a folder of photos, or shards of them, next to what training on them takes."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from litdata import optimize
 from PIL import Image
 
 from benchmarks.loops import by_trainer
@@ -12,6 +13,7 @@ from benchmarks.machine import seconds
 from gan_lightning.data.conversion import Conversion
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.data.folder import Folder
+from gan_lightning.data.shards import Shards
 
 WIDTH, HEIGHT, SIZE, BATCH_SIZE = 1600, 1200, 64, 64
 MODELS = ("mlp", "dcgan")
@@ -43,11 +45,22 @@ def listing(folder: Path) -> float:
     return seconds(lambda: Folder(str(folder)).check(Conversion(size=SIZE, channels=3)))
 
 
-def reading(folder: Path, num_workers: int) -> float:
+def write_shards(folder: Path, shards: Path) -> None:
+    """Write a folder's pictures into shards of 64 MB."""
+    optimize(content, Folder(str(folder)).files, output_dir=str(shards), chunk_bytes="64MB", num_workers=1)
+
+
+def content(file: tuple[str, int]) -> tuple[bytes, int]:
+    """Return a picture's file as bytes, and its label."""
+    path, label = file
+    return Path(path).read_bytes(), label
+
+
+def reading(root: str, dataset: type, num_workers: int) -> float:
     """Return the images per second that the data module reads, over a whole epoch, with its workers started already."""
     data = ImageDataModule(
-        dataset=Folder,
-        root=str(folder),
+        dataset=dataset,
+        root=root,
         batch_size=BATCH_SIZE,
         val_size=1,
         seed=0,
@@ -63,12 +76,19 @@ def reading(folder: Path, num_workers: int) -> float:
     return len(loader) * BATCH_SIZE / seconds(lambda: list(loader))
 
 
-def streaming(folder: Path, steps: int) -> dict[str, Callable[[], float]]:
+def streaming(folder: Path, shards: Path, steps: int) -> dict[str, Callable[[], float]]:
     """Return functions that measure reading alone, training on images in memory, and both at once, in images/s."""
     typed = ["data=folder", f"data.root={folder}", f"data.image_size={SIZE}", f"data.batch_size={BATCH_SIZE}"]
     typed += [f"callbacks.{name}=null" for name in ("validation_metrics", "paper_figures", "sample_grid")]
+    sources = {
+        "": (str(folder), Folder),
+        " shards": (str(shards), Shards),
+        " cached shards": (f"local:{shards}", Shards),
+    }
     found: dict[str, Callable[[], float]] = {
-        f"reading, num_workers={number}": partial(reading, folder, number) for number in (0, 1, 2)
+        f"reading{what}, num_workers={number}": partial(reading, root, dataset, number)
+        for number in (0, 1, 2)
+        for what, (root, dataset) in sources.items()
     }
     for model in MODELS:
         train = partial(by_trainer, steps, f"model={model}", *typed)

@@ -4,16 +4,19 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from gan_lightning.run import build, config, schema
 from gan_lightning.run.build import GAN_TRAINER_KEYS
+from gan_lightning.run.search import choices, training_config
 
 FILES = sorted(p.relative_to(config.CONF).with_suffix("") for p in config.CONF.rglob("*.yaml"))
 ROOTS = [str(p) for p in FILES if len(p.parts) == 1]
-CHOICES = [p for p in FILES if len(p.parts) > 1 and p.parts[0] != "hydra"]
+CHOICES = [p for p in FILES if len(p.parts) > 1 and p.parts[0] not in ("hydra", "search")]
 EXPERIMENTS = [p.name for p in CHOICES if p.parts[0] == "experiment"]
 # What a choice needs besides itself
 MNIST = OmegaConf.load(config.CONF / "features" / "mnist.yaml")
@@ -22,6 +25,7 @@ NEEDS = {
     "algorithm=simultaneous": ["k=1"],
     "data=folder": ["data.root=pictures"],
     "data=gaussian": ["model=mlp_1d"],
+    "data=shards": ["data.root=shards"],
     "features=classifier": [f"features.{name}={getattr(MNIST, name)}" for name in ("weights", "sha256")],
     "features=stacked_mnist": ["data=stacked_mnist"],
     "features=inception": [
@@ -30,6 +34,15 @@ NEEDS = {
     ],  # not in the repository
     "metrics=inception": ["metrics.inception_fid=null"],  # its weights are not in the repository
 }
+
+
+def test_every_search() -> None:
+    """Its keys are those of training, and their values valid."""
+    for path in (config.CONF / "search").glob("*.yaml"):
+        found = config.compose("search", [f"search={path.stem}"]).search
+        parsed = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in found.space.items()])
+        first = [f"{override.key_or_group}={next(choices(override))}" for override in parsed]
+        training_config([*found.overrides, *first])
 
 
 def build_all(composed: DictConfig, tmp_path: Path) -> Any:
@@ -72,7 +85,19 @@ def test_every_experiment_without_a_part(experiment: str, tmp_path: Path) -> Non
     assert (gan.penalty, gan.ema, gan.scheduler) == (None, None, None)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parts[0] == "hydra"], ids=str)
+@pytest.mark.parametrize("launcher", [p.name for p in FILES if p.parts[:2] == ("hydra", "launcher")])
+def test_every_launcher(launcher: str) -> None:
+    """Its keys are those of the plug-in, whose own config has the same name."""
+    package = launcher.partition("_")[0]
+    plugin = pytest.importorskip(f"hydra_plugins.hydra_{package}_launcher.{package}_launcher")
+    typed = [f"hydra/launcher={launcher}", "trainer.accelerator=cpu", "hydra.sweep.dir=sweep"]
+    with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
+        composed = hydra.compose("train", typed, return_hydra_config=True)
+    node = composed.hydra.launcher
+    assert getattr(plugin, node._target_.rpartition(".")[2])(**{k: node[k] for k in node if k != "_target_"})
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parts[0] == "hydra" and p.parts[1] != "launcher"], ids=str)
 def test_every_choice_of_hydras_groups(path: Path) -> None:
     assert OmegaConf.load(config.CONF / path.with_suffix(".yaml"))
     assert any(f"override {path.parent}: {path.name}" in p.read_text() for p in config.CONF.glob("*.yaml"))

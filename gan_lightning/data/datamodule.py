@@ -206,6 +206,7 @@ class ImageDataModule(LightningDataModule):
         self.source = None
         if hasattr(source, "fingerprint"):
             self.files = source.fingerprint()
+        self.blocks = getattr(source, "blocks", ())
         with third_party_errors(f"data.dataset: {type(source).__name__} must have a length"):
             number = len(source)
         if self.val_size is None:
@@ -258,6 +259,7 @@ class ImageDataModule(LightningDataModule):
             step=lambda: max(self.resumed_at, self.trainer.global_step) if self.trainer else 0,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
+            blocks=self.blocks,
         )
         workers = 0 if isinstance(self.train, InMemoryImages) else self.num_workers
         if workers:

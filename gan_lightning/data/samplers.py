@@ -1,12 +1,36 @@
 """The order of the training images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from gan_lightning.seeding import fold
+
+MIXED_BLOCKS = 8  # whose images are mixed with each other
+
+
+def shuffled_order(size: int, *, seed: int, blocks: Sequence[int] = ()) -> Tensor:
+    """Return a random order (size,) of the indices 0 to size - 1.
+
+    With blocks, as of images in one file each, few blocks are in use at a time: the blocks are shuffled, and then every
+    image moves back by a random number of places, at most as many as ``MIXED_BLOCKS`` blocks have on average.
+
+    Args:
+        size: Number of indices.
+        seed: Determines the order.
+        blocks: Numbers of consecutive indices that belong together, of at least ``size`` in all; none: each by itself.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if not blocks:
+        return torch.randperm(size, generator=generator)
+    ranges = [range(start, min(end, size)) for start, end in pairwise((0, *accumulate(blocks))) if start < size]
+    chosen = torch.randperm(len(ranges), generator=generator).tolist()
+    order = torch.cat([torch.arange(ranges[i].start, ranges[i].stop) for i in chosen])
+    places = torch.rand(size, generator=generator, dtype=torch.float64) * (MIXED_BLOCKS * size / len(ranges))
+    return order[(torch.arange(size) + places).argsort(stable=True)]
 
 
 class ShuffledBatches(Sampler[Tensor]):
@@ -24,6 +48,7 @@ class ShuffledBatches(Sampler[Tensor]):
         step: Returns the number of steps already taken; called at the start of each iteration.
         rank: Index of this process.
         world_size: Number of processes.
+        blocks: See :func:`shuffled_order`.
     """
 
     def __init__(
@@ -35,8 +60,9 @@ class ShuffledBatches(Sampler[Tensor]):
         step: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world_size: int = 1,
+        blocks: Sequence[int] = (),
     ) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.size, self.batch_size, self.seed, self.blocks = size, batch_size, seed, blocks
         self.step, self.rank, self.world_size = step, rank, world_size
 
     def __len__(self) -> int:
@@ -49,8 +75,8 @@ class ShuffledBatches(Sampler[Tensor]):
         for step in range(start, start + len(self)):
             pass_, batch = divmod(step, len(self))
             if pass_ != shuffled:
-                generator = torch.Generator().manual_seed(fold(self.seed, pass_))
-                order, shuffled = torch.randperm(self.size, generator=generator), pass_
+                order = shuffled_order(self.size, seed=fold(self.seed, pass_), blocks=self.blocks)
+                shuffled = pass_
                 order = order.repeat(-(-self.batch_size * self.world_size // self.size))  # if a step needs more
             first = (batch * self.world_size + self.rank) * self.batch_size
             yield order[first : first + self.batch_size]

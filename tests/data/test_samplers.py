@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_lightning.data.samplers import ShuffledBatches
+from gan_lightning.data.samplers import MIXED_BLOCKS, ShuffledBatches, shuffled_order
 
 shapes = st.tuples(
     st.integers(1, 5), st.integers(1, 3), st.integers(1, 6), st.integers(0, 2**32), st.integers(0, 4)
@@ -55,3 +55,25 @@ def test_a_step_larger_than_the_data_repeats_it(world_size: int) -> None:
     counts = step.bincount(minlength=4)
     assert len(step) == 5 * world_size
     assert counts.max() - counts.min() <= 1
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 9), st.integers(0, 2**32))
+def test_blocks_give_a_permutation(blocks: list[int], remaining: int, seed: int) -> None:
+    size = max(sum(blocks) - remaining, 1)
+    order = shuffled_order(size, seed=seed, blocks=[*blocks, 1])
+    assert sorted(order.tolist()) == list(range(size))
+    assert torch.equal(order, shuffled_order(size, seed=seed, blocks=[*blocks, 1]))
+
+
+def test_few_blocks_are_in_use_at_a_time_and_their_images_are_mixed() -> None:
+    order = shuffled_order(10_000, seed=0, blocks=[100] * 101)
+    block = order // 100
+    used = [(block == b).nonzero().flatten() for b in range(100)]
+    begun, done = (torch.tensor([int(places[i]) for places in used]) for i in (0, -1))
+    in_use = torch.tensor([int(((begun <= step) & (step <= done)).sum()) for step in range(0, 10_000, 50)])
+    assert MIXED_BLOCKS - 3 < in_use.float().mean() < MIXED_BLOCKS + 1
+    assert in_use.max() <= MIXED_BLOCKS + 1
+    assert sum(len(batch.unique()) for batch in block.split(50)) / 200 > 4
+    assert torch.corrcoef(torch.stack([begun.argsort().argsort(), torch.arange(100)]))[0, 1].abs() < 0.3
+    batches = ShuffledBatches(size=10_000, batch_size=50, seed=0, blocks=[100] * 101)
+    assert not torch.equal(torch.cat([*batches]), torch.cat([*ShuffledBatches(size=10_000, batch_size=50, seed=0)]))

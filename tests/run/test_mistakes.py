@@ -407,7 +407,10 @@ def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
         (["monitor=accuracy"], r"monitor=accuracy: .*did you mean validation/accuracy\?"),
         (["monitor=kid"], "monitor=kid: not computed during validation"),
         (["monitor=parzen_sigma"], "monitor=parzen_sigma: .*set monitor_mode to min or max"),
-        (["monitor=validation/probability_real"], "monitor=validation/probability_real: .*set monitor_mode to min or max"),
+        (
+            ["monitor=validation/probability_real"],
+            "monitor=validation/probability_real: .*set monitor_mode to min or max",
+        ),
         (["monitor=mine", "+callbacks.mine._target_=mine.Callback"], "monitor=mine: .*set monitor_mode to min or max"),
         (["monitor=fid", "features=none"], "monitor=fid: not computed during validation"),
         (["monitor=fid", "callbacks.validation_metrics=null"], "monitor=fid: not computed during validation"),
