@@ -118,6 +118,7 @@ class ImageDataModule(LightningDataModule):
         self.num_classes = num_classes
         self.eval_batch_size = eval_batch_size
         self.resumed_at, self.download = 0, True
+        self.blocks: Sequence[int] = ()
         self.source: tuple[Any, str] | None = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def resolve_paths(config: DictConfig) -> DictConfig:
             path = value = str(OmegaConf.select(config, key))
             if path.startswith("~/"):
                 path = str(Path.home()) + path[1:]
-            if start != Path.cwd() and (not key.endswith("weights") or (start / path).is_file()):  # else a bare name
+            if start != Path.cwd() and "://" not in path and (not key.endswith("weights") or (start / path).is_file()):  # else a bare name
                 path = str(start / path)
             if path != value:
                 OmegaConf.update(config, key, path)
