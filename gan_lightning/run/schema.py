@@ -45,9 +45,9 @@ Trainer = schema(
         int | float: "val_check_interval overfit_batches",
         int | float | None: "limit_train_batches limit_val_batches",
         float | None: "gradient_clip_val",
-        bool: "sync_batchnorm use_distributed_sampler detect_anomaly inference_mode "
+        bool: "use_distributed_sampler detect_anomaly inference_mode "
         "enable_checkpointing enable_progress_bar enable_model_summary",
-        bool | None: "benchmark",
+        bool | None: "benchmark sync_batchnorm",
         str | None: "max_time",
         bool | str | None: "deterministic",
         Any: "devices precision fast_dev_run profiler",
@@ -183,6 +183,10 @@ def check_training(values: dict[str, Any]) -> None:
             refuse(f"trainer.{key}", f"must be {as_typed(allowed)}: {reason}")
     if re.search("spawn|fork|notebook", values["trainer.strategy"]):
         refuse("trainer.strategy", "the trained weights would stay in the spawned processes; use ddp")
+    if values["trainer.strategy"].startswith(("fsdp", "deepspeed", "model_parallel")):
+        refuse("trainer.strategy", "cannot split two networks with an optimizer each between devices; use ddp")
+    if values["trainer.strategy"].startswith("ddp_find_unused_parameters_false"):
+        refuse("trainer.strategy", "each update leaves the other network without gradients; use ddp")
     if str(values.get("trainer.precision")) in ("16-mixed", "16") and values["trainer.gradient_clip_val"]:
         refuse("trainer.gradient_clip_val", "16-mixed scales the gradients that it would clip; use bf16-mixed")
     if values["cuda_graphs"] and (values.get("trainer.devices"), values["trainer.num_nodes"]) != (1, 1):
