@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +13,14 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
-from torch import Tensor, nn
-from torch import distributed as dist
+from torch import Tensor
 from torch.nn.functional import softplus
 from torch.utils.data import DataLoader
 
 from gan_lightning.data.samplers import own_part
 from gan_lightning.ema import EMA
 from gan_lightning.networks import dcgan, mlp
-from gan_lightning.ranks import own_rows, random_step, world_size
+from gan_lightning.ranks import own_rows, random_step
 from gan_lightning.simultaneous import SimultaneousGAN
 from gan_lightning.sync_batchnorm import SyncBatchNorm
 from tests.helpers import ROOT, tiny_gan, weights
@@ -52,7 +50,13 @@ def parts(group: str) -> dict[str, dict[str, Any]]:
 
 def convolutional(num_classes: int = 0) -> dict[str, Any]:
     """Return networks with batch normalization in both."""
-    shared = {"width": 4, "max_width": 8, "image_shape": (1, 8, 8), "weight_init": "default", "num_classes": num_classes}
+    shared = {
+        "width": 4,
+        "max_width": 8,
+        "image_shape": (1, 8, 8),
+        "weight_init": "default",
+        "num_classes": num_classes,
+    }
     generator = dcgan.Generator(latent_dim=3, **shared)
     discriminator = dcgan.Discriminator(negative_slope=0.2, batch_norm=True, **shared)
     return {"generator": generator, "discriminator": discriminator, "num_classes": num_classes}

@@ -137,9 +137,12 @@ class ImageDataModule(LightningDataModule):
         Raises:
             InputError: If the number of images per minibatch has changed.
         """
-        if (size := self.global_batch_size()) != (expected := state_dict["global_batch_size"]):
-            devices = f"{self.trainer.world_size} devices with data.batch_size={self.batch_size}"  # type: ignore[union-attr]
-            raise InputError(f"trainer.devices: {devices} make a batch of {size}; the checkpoint's run has {expected}")
+        size = self.global_batch_size()
+        if size != (expected := state_dict.get("global_batch_size", size)):  # version 0.5.0 did not save it
+            devices = f"{self.trainer.world_size} with data.batch_size={self.batch_size}"  # type: ignore[union-attr]
+            raise InputError(
+                f"trainer.devices: {devices} make minibatches of {size}; the checkpoint's run has {expected}"
+            )
         self.warn_of_changes(state_dict)
         self.resumed_at = state_dict["step"]
 
@@ -267,7 +270,9 @@ class ImageDataModule(LightningDataModule):
         workers = 0 if isinstance(self.train, InMemoryImages) else self.num_workers
         if workers:
             processes = workers * (self.trainer.num_devices if self.trainer else 1)
-            check_shared_memory(processes, self.batch_size * self.minibatches_per_step * image_shape(self.train).numel())
+            check_shared_memory(
+                processes, self.batch_size * self.minibatches_per_step * image_shape(self.train).numel()
+            )
         return TrainLoader(
             self.train,
             sampler=sampler,

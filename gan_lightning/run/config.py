@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,6 +19,7 @@ import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from gan_lightning.checkpoints.trust import packages_to_trust, targets
 from gan_lightning.errors import InputError, as_typed, one_line
@@ -35,8 +36,9 @@ def register_resolvers() -> None:
     """Register the four resolvers that ``conf/`` uses.
 
     ``${project:data}`` is :func:`project_folder`. ``${run_dir:CHECKPOINT,NAME,EXPERIMENT,DATE_TIME}`` is the folder of
-    the run that a checkpoint belongs to, or a new one. ``${times:FACTOR,VALUE}`` is a product.
-    ``${shape:CHANNELS,SIZE}`` is an image's shape, whose size is one number, or its height and width.
+    the run that a checkpoint belongs to, or a new one, with the :func:`job_id` instead of the time if there is one.
+    ``${times:FACTOR,VALUE}`` is a product. ``${shape:CHANNELS,SIZE}`` is an image's shape, whose size is one number, or
+    its height and width.
     """
 
     def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
@@ -44,7 +46,7 @@ def register_resolvers() -> None:
             run = checkpoint_path(checkpoint).absolute().parent.parent if checkpoint else None
             if run and (run / ".hydra").is_dir():
                 return str(run)
-        return f"outputs/{name or experiment or 'train'}/{date_time}"
+        return f"outputs/{name or experiment or 'train'}/{job_id() or date_time}"
 
     def times(factor: float, value: Any) -> Any:
         return factor * value if isinstance(value, int | float) else value  # validation reports what is no number
@@ -62,6 +64,40 @@ def register_resolvers() -> None:
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def job_id() -> str | None:
+    """Return the id that all processes share if torchrun or SLURM has started several; else None.
+
+    Raises:
+        InterpolationResolutionError: If there are several and they share none, so that their folders would differ.
+    """
+    environ, slurm = os.environ, os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")  # as Lightning has it
+    number = max(int(environ.get("WORLD_SIZE", 1)), int(environ.get("SLURM_NTASKS", 1)) if slurm else 1)
+    if number == 1:
+        return None
+    if (run_id := environ.get("TORCHELASTIC_RUN_ID", "none")) != "none":
+        return run_id
+    if "SLURM_JOB_ID" in environ:
+        return "-".join(environ[key] for key in ("SLURM_JOB_ID", "SLURM_STEP_ID") if key in environ)
+    raise InterpolationResolutionError(f"must be the same for all {number} processes; add hydra.run.dir=FOLDER")
+
+
+def number_of_processes(trainer: Mapping[Any, Any]) -> int:
+    """Return how many processes, one per device, Lightning's trainer uses; InputError if they cannot be counted."""
+    import torch
+
+    devices, nodes = trainer["devices"], trainer["num_nodes"]
+    if isinstance(devices, str) and "," in devices:
+        devices = [device for device in devices.split(",") if device.strip()]
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices) * nodes
+    if str(devices) in ("auto", "-1"):
+        on_cpu = trainer["accelerator"] == "cpu" or not torch.accelerator.is_available()
+        return (1 if on_cpu else torch.accelerator.device_count()) * nodes
+    if not str(devices).isdecimal() or int(devices) < 1:
+        raise InputError(f"trainer.devices={as_typed(devices)}: must be a number of at least 1, a list, or auto")
+    return int(devices) * nodes
 
 
 def project_folder(name: str) -> str:
