@@ -13,7 +13,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
-from torch import Tensor
+from torch import Tensor, nn
+from torch import distributed as dist
 from torch.nn.functional import softplus
 from torch.utils.data import DataLoader
 
@@ -21,6 +22,7 @@ from gan_lightning.data.samplers import own_part
 from gan_lightning.ema import EMA
 from gan_lightning.networks import dcgan, mlp
 from gan_lightning.ranks import own_rows, random_step
+from gan_lightning.seeding import fold
 from gan_lightning.simultaneous import SimultaneousGAN
 from gan_lightning.sync_batchnorm import SyncBatchNorm
 from tests.helpers import ROOT, tiny_gan, weights
@@ -120,11 +122,42 @@ def random_numbers() -> State:
         return {"own": torch.rand(4), "common": own_rows(torch.rand, 4)}
 
 
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "vectors": lambda: nn.BatchNorm1d(3, eps=0.8),
+    "images": lambda: nn.BatchNorm2d(3),
+    "plain": lambda: nn.BatchNorm1d(3, affine=False, momentum=None),
+    "untracked": lambda: nn.BatchNorm1d(3, track_running_stats=False),
+    "bf16": lambda: nn.BatchNorm1d(3),
+}
+
+
+def normalize(name: str, rank: int, ranks: int) -> State:
+    """Normalize this rank's part of a batch twice; return its output, gradients and running statistics."""
+    layer, generator = LAYERS[name](), torch.Generator().manual_seed(2)
+    shape = (8, 3, 2, 2) if name == "images" else (8, 3)
+    x, gradient = (3 * torch.randn(shape, generator=generator) + 10 for _ in range(2))
+    dtype = torch.bfloat16 if name == "bf16" else torch.float32
+    own = [part.chunk(ranks)[rank].to(dtype) for part in (x, gradient)]
+    plugin = SyncBatchNorm()
+    layer = plugin.apply(layer) if ranks > 1 else layer
+    own[0].requires_grad_()
+    layer(own[0] + 1)
+    y = layer(own[0])
+    y.backward(own[1])
+    parameters = {f"{key} gradient": value.grad for key, value in layer.named_parameters()}
+    if ranks > 1:
+        for value in parameters.values():
+            dist.all_reduce(value)
+        layer = plugin.revert(layer)
+        assert "forward" not in vars(layer)
+    return {"y": y.detach(), "x gradient": own[0].grad, **parameters, **weights(layer)}
+
+
 def main(folder: str) -> None:
     """Train every case as one of several processes, and save what each gives."""
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    results = {case: train(case, rank, ranks) for case in CASES}
-    torch.save(results | {"random": random_numbers()}, f"{folder}/{rank}.pt")
+    results = {case: train(case, rank, ranks) for case in CASES} | {"random": random_numbers()}
+    torch.save(results | {name: normalize(name, rank, ranks) for name in LAYERS}, f"{folder}/{rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +191,27 @@ def test_two_processes_train_as_one(results: list[dict[str, State]], case: str) 
     for name, expected in one.items():
         assert torch.equal(a[name], b[name]), name
         torch.testing.assert_close(a[name], expected, rtol=1e-6, atol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_batch_normalization_over_two_processes(results: list[dict[str, State]], name: str) -> None:
+    """Outputs, gradients and running statistics are those of torch's layer for the whole batch."""
+    one, both = normalize(name, 0, 1), [result[name] for result in results]
+    tolerance = {"rtol": 2e-2, "atol": 2e-2} if name == "bf16" else {"rtol": 1e-4, "atol": 1e-4}
+    assert one.keys() == both[0].keys()
+    for key, expected in one.items():
+        found = torch.cat([state[key] for state in both]) if key in ("y", "x gradient") else both[0][key]
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found, expected, **tolerance)
+
+
+def test_noise_is_shared_and_all_other_randomness_is_not(results: list[dict[str, State]]) -> None:
+    one, (a, b) = random_numbers(), [result["random"] for result in results]
+    assert not torch.equal(a["own"], b["own"])
+    torch.manual_seed(fold(0, 0, 5))
+    assert torch.equal(one["own"], torch.rand(4))
+    torch.manual_seed(fold(0, 0, 5))
+    assert torch.equal(torch.cat([a["common"], b["common"]]), torch.rand(8))
 
 
 if __name__ == "__main__":

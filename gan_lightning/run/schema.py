@@ -181,12 +181,13 @@ def check_training(values: dict[str, Any]) -> None:
     ):
         if values[f"trainer.{key}"] != allowed:
             refuse(f"trainer.{key}", f"must be {as_typed(allowed)}: {reason}")
-    if re.search("spawn|fork|notebook", values["trainer.strategy"]):
-        refuse("trainer.strategy", "the trained weights would stay in the spawned processes; use ddp")
-    if values["trainer.strategy"].startswith(("fsdp", "deepspeed", "model_parallel")):
-        refuse("trainer.strategy", "cannot split two networks with an optimizer each between devices; use ddp")
-    if values["trainer.strategy"].startswith("ddp_find_unused_parameters_false"):
-        refuse("trainer.strategy", "each update leaves the other network without gradients; use ddp")
+    for pattern, reason in (
+        ("spawn|fork|notebook", "the trained weights would stay in the spawned processes"),
+        ("fsdp|deepspeed|model_parallel", "cannot split two networks, each with its own optimizer, between devices"),
+        ("parameters_false", "while one network is updated, the other one has no gradients"),
+    ):
+        if re.search(pattern, values["trainer.strategy"]):
+            refuse("trainer.strategy", f"{reason}; use ddp")
     if str(values.get("trainer.precision")) in ("16-mixed", "16") and values["trainer.gradient_clip_val"]:
         refuse("trainer.gradient_clip_val", "16-mixed scales the gradients that it would clip; use bf16-mixed")
     if values["cuda_graphs"] and (values.get("trainer.devices"), values["trainer.num_nodes"]) != (1, 1):
