@@ -85,7 +85,7 @@ class Gather(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Return the sum over ranks of the gradients of this rank's rows."""
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)

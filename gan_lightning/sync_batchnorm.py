@@ -22,8 +22,8 @@ class SyncBatchNorm(TorchSyncBatchNorm):
         if dist.get_backend() != "gloo":
             return super().apply(model)
         for module in model.modules():
-            if type(module).forward is _BatchNorm.forward:
-                module.forward = partial(synchronized, module)
+            if isinstance(module, _BatchNorm) and type(module).forward is _BatchNorm.forward:
+                module.forward = partial(synchronized, module)  # type: ignore[method-assign]
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
@@ -57,9 +57,9 @@ def synchronized(layer: _BatchNorm, x: Tensor) -> Tensor:
 
 def update_statistics(layer: _BatchNorm, mean: Tensor, variance: Tensor, n: int) -> None:
     """Move a layer's running mean and variance toward those of n values for each channel, as torch does."""
-    if not layer.track_running_stats:
+    if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:  # not tracked
         return
     layer.num_batches_tracked.add_(1)
     momentum = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
     layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), momentum)
-    layer.running_var.lerp_((variance * n / (n - 1)).to(layer.running_var.dtype), momentum)
+    layer.running_var.lerp_((variance * n / (n - 1)).to(layer.running_var.dtype), momentum)  # unbiased
