@@ -179,9 +179,11 @@ class GAN(LightningModule):
             Two tensors (N, 1), where N counts the images of all devices, so that losses are of the global batch.
         """
         if self.uses_batch_statistics:
-            return gather(self.discriminator(real, labels)), gather(self.discriminator(fake, labels))
-        real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), labels.repeat(2)).chunk(2)
-        return gather(real_logits), gather(fake_logits)
+            real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
+        else:
+            real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), labels.repeat(2)).chunk(2)
+        real_logits, fake_logits = gather(real_logits, fake_logits)
+        return real_logits, fake_logits
 
     def penalize(self, real: Tensor, fake: Tensor, labels: Tensor) -> Tensor | float:
         """Return the penalty on D, a scalar; 0 in a step without one."""
@@ -212,9 +214,8 @@ class GAN(LightningModule):
     def backward_generator(self, real: Tensor, labels: Tensor, fake: Tensor | None) -> Tensor:
         """Add the gradient of G's loss on ``fake``, or on new images; return the loss, a scalar."""
         fake = self.fake_images(labels) if fake is None else fake
-        fake_logits = gather(self.discriminator(fake, labels))
-        real_logits = gather(self.discriminator(real, labels)) if self.needs_real_logits else None
-        loss = self.generator_loss(fake_logits, real_logits)
+        images = [fake, real] if self.needs_real_logits else [fake]
+        loss = self.generator_loss(*gather(*[self.discriminator(x, labels) for x in images]))
         self.manual_backward(loss / self.accumulate_grad_batches)
         return loss.detach()
 
@@ -223,7 +224,7 @@ class GAN(LightningModule):
         """Whether G's loss depends on the logits of real images."""
         return getattr(self.loss, "needs_real_logits", False)
 
-    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return G's loss, a scalar, of logits (N, 1) of generated and, if it needs them, of real images."""
         return self.loss.generator(fake_logits, *([real_logits] if self.needs_real_logits else []))
 

@@ -17,7 +17,7 @@ from math import inf
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.ranks import gather, rand_like, world_size
+from gan_lightning.ranks import rand_like, stack, world_size
 
 Discriminator = Callable[[Tensor], Tensor]
 
@@ -183,6 +183,5 @@ def deviation(images: Tensor) -> Tensor:
     """Return the standard deviation, a scalar, of all pixels of the minibatches of all devices."""
     if world_size() == 1:
         return images.std(correction=0)
-    variance, mean = torch.var_mean(images, correction=0)
-    means = gather(mean[None])
-    return (gather(variance[None]) + (means - means.mean()).square()).mean().sqrt()
+    variances, means = stack(torch.stack(torch.var_mean(images, correction=0))).unbind(1)  # (ranks,)
+    return (variances + (means - means.mean()).square()).mean().sqrt()

@@ -64,29 +64,39 @@ def rand_like(x: Tensor) -> Tensor:
     return own_rows(draw, len(x))
 
 
-def gather(x: Tensor) -> Tensor:
-    """Return the rows of all ranks, (ranks * N, ...), of each one's x (N, ...), with gradients.
+def gather(*logits: Tensor) -> tuple[Tensor, ...]:
+    """Return the logits of all ranks, (ranks * N, 1) for each (N, 1), with gradients, for a loss that all compute.
 
-    If every rank computes the same loss of them, each x receives the loss's gradient times the number of ranks. The
-    average over ranks, which DDP takes, is then the gradient of that loss.
+    A logit's gradient is that of the loss times the number of ranks. The average over ranks, which DDP takes, is then
+    the gradient of the loss.
     """
-    return x if world_size() == 1 else Gather.apply(x)
+    if world_size() == 1:
+        return logits
+    return AllGather.apply(torch.cat(logits, 1), False).flatten(0, 1).split(1, 1)
 
 
-class Gather(torch.autograd.Function):
-    """See :func:`gather`. Lightning's ``all_gather`` does the same; this one needs no module."""
+def stack(x: Tensor) -> Tensor:
+    """Return the tensors of all ranks, (ranks, ...), with gradients of the sum of all ranks' losses."""
+    return x[None] if world_size() == 1 else AllGather.apply(x, True)
+
+
+class AllGather(torch.autograd.Function):
+    """See :func:`gather` and :func:`stack`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Return the rows of all ranks."""
+    def forward(ctx: Any, x: Tensor, losses_differ: bool) -> Tensor:
+        """Return the tensors of all ranks, (ranks, ...)."""
+        ctx.losses_differ = losses_differ
         parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
         dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+        return torch.stack(parts)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Return the sum over ranks of the gradients of this rank's rows."""
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the sum of all ranks' gradients of this rank's tensor; without an exchange if all have the same."""
+        if not ctx.losses_differ:
+            return world_size() * gradient[dist.get_rank()], None
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
-        return gradient.chunk(world_size())[dist.get_rank()]
+        return gradient[dist.get_rank()], None

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gan_lightning.ranks import gather, world_size
+from gan_lightning.ranks import stack, world_size
 
 
 class SyncBatchNorm(TorchSyncBatchNorm):
@@ -44,7 +44,7 @@ def synchronized(layer: _BatchNorm, x: Tensor) -> Tensor:
     layer._check_input_dim(x)
     values = x.to(torch.promote_types(x.dtype, torch.float32))
     variance, mean = torch.var_mean(values, [0, *range(2, x.ndim)], correction=0)  # (C,)
-    means, variances = gather(torch.stack([mean, variance])[None]).unbind(1)  # (ranks, C)
+    means, variances = stack(torch.stack([mean, variance])).unbind(1)  # (ranks, C)
     mean = means.mean(0)
     variance = (variances + (means - mean).square()).mean(0)
     update_statistics(layer, mean.detach(), variance.detach(), world_size() * x.numel() // x.shape[1])
