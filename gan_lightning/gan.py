@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 import gan_lightning
+from gan_lightning.ranks import gather, own_rows, random_step
 from gan_lightning.seeding import reseed
 
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) in [-1, 1], labels (N,)
@@ -124,10 +125,10 @@ class GAN(LightningModule):
     # Algorithm 1. update_* changes a network; backward_* adds the gradient of one minibatch.
 
     def training_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        """Run one iteration on noise seeded by (seed, rank, step), which a resumed run repeats; see :meth:`step`."""
-        reseed(self.device, self.seed, self.global_rank, self.global_step)
+        """Run one iteration on noise seeded by (seed, step), which a resumed run repeats; see :meth:`step`."""
         images, labels = batch
-        return self.step(images.to(self.dtype), labels)
+        with random_step(self.device, self.seed, self.global_step):
+            return self.step(images.to(self.dtype), labels)
 
     def step(self, images: Tensor, labels: Tensor) -> Outputs:
         """Run one iteration of Algorithm 1: k updates of D, then one update of G.
@@ -138,7 +139,7 @@ class GAN(LightningModule):
 
         Returns:
             ``loss/discriminator``, without the penalty, and ``logits/real`` and ``logits/fake`` (N, 1) of D's last
-            minibatch; ``loss/generator``.
+            minibatch, of all devices; ``loss/generator``.
         """
         minibatches = chunk(images, labels, self.k)
         for minibatch in minibatches[:-1]:
@@ -170,13 +171,18 @@ class GAN(LightningModule):
         return {name: value.detach() for name, value in outputs.items()}, fake
 
     def discriminate(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return D's logits (N, 1) of real and of generated images, in one pass unless it uses batch statistics.
+        """Return D's logits of real and of generated images, in one pass unless it uses batch statistics.
 
         Batch normalization would mix the statistics of real and generated images.
+
+        Returns:
+            Two tensors (N, 1), where N counts the images of all devices, so that losses are of the global batch.
         """
         if self.uses_batch_statistics:
-            return self.discriminator(real, labels), self.discriminator(fake, labels)
-        real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), labels.repeat(2)).chunk(2)
+            real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
+        else:
+            real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), labels.repeat(2)).chunk(2)
+        real_logits, fake_logits = gather(real_logits, fake_logits)
         return real_logits, fake_logits
 
     def penalize(self, real: Tensor, fake: Tensor, labels: Tensor) -> Tensor | float:
@@ -208,9 +214,8 @@ class GAN(LightningModule):
     def backward_generator(self, real: Tensor, labels: Tensor, fake: Tensor | None) -> Tensor:
         """Add the gradient of G's loss on ``fake``, or on new images; return the loss, a scalar."""
         fake = self.fake_images(labels) if fake is None else fake
-        fake_logits = self.discriminator(fake, labels)
-        real_logits = self.discriminator(real, labels) if self.needs_real_logits else None
-        loss = self.generator_loss(fake_logits, real_logits)
+        images = [fake, real] if self.needs_real_logits else [fake]
+        loss = self.generator_loss(*gather(*[self.discriminator(x, labels) for x in images]))
         self.manual_backward(loss / self.accumulate_grad_batches)
         return loss.detach()
 
@@ -219,13 +224,13 @@ class GAN(LightningModule):
         """Whether G's loss depends on the logits of real images."""
         return getattr(self.loss, "needs_real_logits", False)
 
-    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return G's loss, a scalar, of logits (N, 1) of generated and, if it needs them, of real images."""
         return self.loss.generator(fake_logits, *([real_logits] if self.needs_real_logits else []))
 
     def fake_images(self, labels: Tensor) -> Tensor:
         """Return images (N, C, H, W) generated from N new noise samples z ~ p(z), one per label."""
-        z = self.prior(len(labels), device=self.device).to(self.dtype)
+        z = own_rows(self.prior, len(labels), device=self.device).to(self.dtype)
         return self.generator(z, labels).to(self.dtype)  # bf16-mixed may return bf16
 
     # What manual optimization has to do itself

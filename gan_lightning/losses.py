@@ -148,7 +148,6 @@ class RelativisticAverage:
 
         D(·) is the logit; logits are (N, 1) and (M, 1). It is log 4 once all logits are equal.
         """
-        # With several processes, these are the averages over each one's own images.
         above_fake, above_real = real_logits - fake_logits.mean(), fake_logits - real_logits.mean()
         return softplus(-above_fake).mean() + softplus(above_real).mean()
 

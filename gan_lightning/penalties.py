@@ -17,6 +17,8 @@ from math import inf
 import torch
 from torch import Tensor, nn
 
+from gan_lightning.ranks import rand_like, stack, world_size
+
 Discriminator = Callable[[Tensor], Tensor]
 
 
@@ -140,7 +142,7 @@ class DRAGAN(GradientPenalty):
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return one point for each real image."""
-        noise = self.scale * real.std(correction=0) * torch.rand_like(real)
+        noise = self.scale * deviation(real) * rand_like(real)
         return real + uniform(real) * noise
 
 
@@ -173,5 +175,13 @@ class WeightClipping:
 
 
 def uniform(images: Tensor) -> Tensor:
-    """Return one number of U(0, 1) per image, (N, 1, 1, 1), from torch's default generator of the images' device."""
-    return torch.rand(len(images), 1, 1, 1, dtype=images.dtype, device=images.device)
+    """Return one number of U(0, 1) per image, (N, 1, 1, 1)."""
+    return rand_like(images[:, :1, :1, :1])
+
+
+def deviation(images: Tensor) -> Tensor:
+    """Return the standard deviation, a scalar, of all pixels of the minibatches of all devices."""
+    if world_size() == 1:
+        return images.std(correction=0)
+    variances, means = stack(torch.stack(torch.var_mean(images, correction=0))).unbind(1)  # (ranks,)
+    return (variances + (means - means.mean()).square()).mean().sqrt()

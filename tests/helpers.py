@@ -229,7 +229,7 @@ class SignalAt(Callback):
 
 
 class Spy(Callback):
-    """Save the first batch, the second step's logits of generated images, and the final weights of each rank."""
+    """Save each rank's first batch, its logits of generated images in the second step, and its final states."""
 
     def __init__(self, *, folder: str) -> None:
         self.folder = folder
@@ -243,5 +243,6 @@ class Spy(Callback):
             self.fake_logits = outputs["logits/fake"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        state = {"batch": self.batch, "fake_logits": self.fake_logits, "weights": pl_module.state_dict()}
+        state = {"batch": self.batch, "fake_logits": self.fake_logits, "weights": dict(pl_module.state_dict())}
+        state["optimizers"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
         torch.save(state, Path(self.folder) / f"{trainer.global_rank}.pt")

@@ -16,8 +16,8 @@ MODULES = {
     if path != PACKAGE / "__init__.py"
 }
 LAYERS = (
-    {"losses", "penalties", "priors", "networks", "ema", "schedules", "seeding", "errors"},
-    {"gan", "simultaneous", "checks", "checkpoints", "data", "perf"},
+    {"losses", "penalties", "priors", "networks", "ema", "schedules", "seeding", "ranks", "errors"},
+    {"gan", "simultaneous", "sync_batchnorm", "checks", "checkpoints", "data", "perf"},
     {"sampling", "visualize", "metrics"},
     {"callbacks"},
     {"run"},
@@ -83,13 +83,13 @@ def test_imports_have_no_cycle() -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if top(name) in BASE])
 def test_parts_import_torch_only(name: str) -> None:
-    shared = {other for other in MODULES if top(other) == "networks"}
+    shared = {other for other in MODULES if top(other) in ("networks", "ranks", "seeding")}
     allowed = {"torch"} | shared | ({"numpy"} if name == "seeding" else set())
     assert imports(name) - sys.stdlib_module_names <= allowed
 
 
 def test_the_gan_knows_no_network_loss_or_data_set() -> None:
-    assert imports("gan") & set(MODULES) == {"seeding"}
+    assert imports("gan") & set(MODULES) == {"ranks", "seeding"}
     assert imports("simultaneous") & set(MODULES) == {"gan"}
 
 

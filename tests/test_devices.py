@@ -1,6 +1,5 @@
 """Two devices: two processes on the CPU, set up by the keys that several GPUs need."""
 
-import copy
 import json
 import signal
 from pathlib import Path
@@ -8,35 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from pytorch_lightning import Callback, LightningModule, Trainer
 
 from gan_lightning.run.config import quoted
-from gan_lightning.seeding import fold
-from tests.helpers import SMALL, assert_same_run, call, last, same, scalars
+from tests import helpers
+from tests.helpers import SMALL, assert_same_run, call, last, metrics, same, scalars
 
 TWO = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
-
-
-class Gradients(Callback):
-    """Keep, for one step, the discriminator's weights before and after, and this rank's own gradient."""
-
-    def __init__(self, *, folder: str) -> None:
-        self.folder = folder
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: tuple, *_: object) -> None:
-        gan = copy.deepcopy({"g": pl_module.generator, "d": pl_module.discriminator})
-        torch.manual_seed(fold(0, trainer.global_rank, 0))
-        fake = gan["g"](torch.randn(64, 100)).detach()
-        loss = pl_module.loss.discriminator(gan["d"](batch[0]), gan["d"](fake))
-        names, values = zip(*gan["d"].named_parameters(), strict=True)
-        self.own = dict(zip(names, torch.autograd.grad(loss, values), strict=True))
-        self.before = {name: value.detach().clone() for name, value in gan["d"].named_parameters()}
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        after = {name: value.detach() for name, value in pl_module.discriminator.named_parameters()}
-        state = {"own": self.own, "before": self.before, "after": after}
-        state["generator"] = dict(pl_module.generator.named_parameters())
-        torch.save(state, Path(self.folder) / f"{trainer.global_rank}.grad")
 
 
 def train(run: str, *overrides: str, cwd: Path, code: int = 0) -> Path:
@@ -52,9 +28,10 @@ def test_two_devices(tmp_path: Path) -> None:
     a, b = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     shared = (a["batch"].flatten(1)[:, None] == b["batch"].flatten(1)[None]).all(2)
     assert not shared.any()  # disjoint images
-    assert not torch.equal(a["fake_logits"], b["fake_logits"])  # different noise
-    trained = [name for name in a["weights"] if "running" not in name]
-    assert all(torch.equal(a["weights"][name], b["weights"][name]) for name in trained)  # averaged gradients
+    assert a["fake_logits"].shape == (2 * 64, 1)
+    assert torch.equal(a["fake_logits"], b["fake_logits"])  # those of both
+    assert same(a["weights"], b["weights"])  # averaged gradients, synchronized batch normalization
+    assert same(a["optimizers"], b["optimizers"])
     assert json.loads((run / "metrics.json").read_text())["images_seen"] == 12 * 64 * 2
     assert [step for step, _ in scalars(run)["loss/generator"]] == [2, 4, 6, 8, 10, 12]
     assert {p.name for p in run.iterdir()} == {
@@ -79,25 +56,26 @@ def test_two_devices(tmp_path: Path) -> None:
     assert_same_run(run, cut)
 
 
-@pytest.mark.parametrize("algorithm", ["alternating", "simultaneous"])
-def test_gradients_are_averaged(tmp_path: Path, algorithm: str) -> None:
-    """After one step of gradient descent without momentum, D has moved by the mean of the two gradients.
-
-    The generators, whose noise differs, are still equal.
-    """
-    small = [option for option in SMALL if not option.startswith("trainer.max_steps")]
-    options = [*small, "trainer.max_steps=1", "optimizer=sgd", "optimizer.momentum=0", "penalty=none"]
-    options += ["trainer.precision=32-true", f"algorithm={algorithm}"]
-    grads = f"+callbacks.spy={{_target_: tests.test_devices.Gradients, folder: '{tmp_path}'}}"
-    train("two", *options, *TWO, "hydra.run.dir=two", grads, cwd=tmp_path)
-    a, b = (torch.load(tmp_path / f"{rank}.grad", weights_only=True) for rank in (0, 1))
-    assert a["before"].keys() == b["before"].keys()
-    assert same(a["generator"], b["generator"])
-    for name, before in a["before"].items():
-        assert torch.equal(before, b["before"][name])
-        mean = (a["own"][name] + b["own"][name]) / 2
-        assert not torch.allclose(a["own"][name], b["own"][name])
-        torch.testing.assert_close(a["after"][name], before - 0.1 * mean, rtol=1e-4, atol=1e-6)
+def test_a_run_resumes_with_another_number_of_devices(tmp_path: Path) -> None:
+    """The losses and all states are those of the run on one device, but for rounding."""
+    small = [option for option in SMALL if not option.startswith(("k=", "trainer.max_steps", "data.batch_size"))]
+    small += ["k=2", "trainer.accumulate_grad_batches=2", "optimizer/scheduler=constant", "trainer.precision=64-true"]
+    half, whole = "trainer.max_steps=6", "trainer.max_steps=12"
+    one = helpers.run(tmp_path / "one", *small, whole, "data.batch_size=32")
+    more = helpers.run(tmp_path / "more", *small, half, "data.batch_size=32")
+    train("more", "checkpoint=more", whole, "trainer.devices=2", cwd=tmp_path)
+    less = train("less", *small, *TWO, half, "data.batch_size=16", "hydra.run.dir=less", cwd=tmp_path)
+    assert last(less)["ImageDataModule"] == {"step": 6, "global_batch_size": 32}
+    helpers.resume(less, whole, "trainer.devices=1")
+    for run, batch_size, strategy in ((more, 16, "ddp_find_unused_parameters_true"), (less, 32, "auto")):
+        found, expected = last(run), last(one)
+        config = found["hyper_parameters"]["config"]
+        assert (config["data"]["batch_size"], config["trainer"]["strategy"]) == (batch_size, strategy)
+        for key in ("state_dict", "optimizer_states"):
+            torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-8)
+        for tag in ("loss/discriminator", "loss/generator", "probability/fake"):
+            torch.testing.assert_close(scalars(run)[tag], scalars(one)[tag], rtol=1e-5, atol=0)
+        assert metrics(run)["images_seen"] == metrics(one)["images_seen"]
 
 
 def test_pictures_on_two_devices(tmp_path: Path) -> None:

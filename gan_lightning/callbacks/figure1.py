@@ -14,6 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from gan_lightning.callbacks.pictures import log_picture
 from gan_lightning.data.images import normalize
 from gan_lightning.gan import GAN
+from gan_lightning.networks import evaluation_mode
 from gan_lightning.sampling import generate, sample
 
 BINS = 64
@@ -84,9 +85,11 @@ def snapshot(gan: GAN) -> dict[str, list[float]]:
     x = bin_centers().to(gan.fixed_latents)  # its device and dtype
     z = torch.linspace(-(3**0.5), 3**0.5, 16, device=gan.device).unsqueeze(1)
     samples = torch.cat(list(sample(gan, 20_000, seed=0))).flatten()
+    with evaluation_mode(gan):  # in training mode, batch normalization would wait for the other devices
+        probabilities = gan.discriminator(x.view(-1, 1, 1, 1)).sigmoid()
     return {
         "density": density(samples),
-        "discriminator": gan.discriminator(x.view(-1, 1, 1, 1)).sigmoid().flatten().tolist(),
+        "discriminator": probabilities.flatten().tolist(),
         "z": z.flatten().tolist(),
         "g": generate(gan, z).flatten().tolist(),
     }

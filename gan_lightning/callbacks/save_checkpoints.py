@@ -178,7 +178,7 @@ def folder(trainer: Trainer) -> Path:
 
 def max_over_ranks(trainer: Trainer, value: float) -> float:
     """Return the largest value of all ranks."""
-    tensor = torch.tensor(float(value), dtype=torch.float64, device=trainer.strategy.root_device)
+    tensor = torch.tensor(float(value), device=trainer.strategy.root_device)
     return float(trainer.strategy.reduce(tensor, reduce_op="max"))
 
 

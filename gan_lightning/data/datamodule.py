@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from gan_lightning.data.conversion import Conversion
 from gan_lightning.data.images import InMemoryImages, StreamedImages, fitting_batch_size, image_shape, normalize
 from gan_lightning.data.integrity import check_files
-from gan_lightning.data.samplers import ShuffledBatches
+from gan_lightning.data.samplers import ShuffledBatches, own_part
 from gan_lightning.data.workers import TrainLoader, check_shared_memory, wait_for_parent
 from gan_lightning.errors import InputError, third_party_errors
 from gan_lightning.seeding import fold
@@ -122,9 +122,13 @@ class ImageDataModule(LightningDataModule):
         self.source: tuple[Any, str] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of steps whose images have been used, the number of devices, and which files there are."""
-        step, world_size = self.trainer.global_step, self.trainer.world_size  # type: ignore[union-attr]
-        return {"step": step, "world_size": world_size, **({"files": self.files} if self.files else {})}
+        """Return how many steps' images have been used, how many images a minibatch has, and which files there are."""
+        state = {"step": self.trainer.global_step, "global_batch_size": self.global_batch_size()}  # type: ignore[union-attr]
+        return state | ({"files": self.files} if self.files else {})
+
+    def global_batch_size(self) -> int:
+        """Return the number of real images per minibatch on all devices together."""
+        return self.batch_size * self.trainer.world_size  # type: ignore[union-attr]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume at that step; Lightning may ask for the first batches before it restores its own step.
@@ -132,11 +136,14 @@ class ImageDataModule(LightningDataModule):
         Warn if the files are not those that there were when the checkpoint was saved.
 
         Raises:
-            InputError: If the number of devices has changed, and with it the number of images per step.
+            InputError: If the number of images per minibatch has changed.
         """
-        if (world_size := self.trainer.world_size) != state_dict["world_size"]:  # type: ignore[union-attr]
-            expected = state_dict["world_size"]
-            raise InputError(f"trainer.devices: must be {expected} in all, as when the run began; now {world_size}")
+        size = self.global_batch_size()
+        if size != (expected := state_dict.get("global_batch_size", size)):  # version 0.5.0 did not save it
+            devices = f"{self.trainer.world_size} with data.batch_size={self.batch_size}"  # type: ignore[union-attr]
+            raise InputError(
+                f"trainer.devices: {devices} make minibatches of {size}; the checkpoint's run has {expected}"
+            )
         self.warn_of_changes(state_dict)
         self.resumed_at = state_dict["step"]
 
@@ -255,7 +262,8 @@ class ImageDataModule(LightningDataModule):
         """
         sampler = ShuffledBatches(
             size=len(self.train),
-            batch_size=self.batch_size * self.minibatches_per_step,
+            batch_size=self.batch_size,
+            minibatches=self.minibatches_per_step,
             seed=self.seed,
             step=lambda: max(self.resumed_at, self.trainer.global_step) if self.trainer else 0,
             rank=self.trainer.global_rank if self.trainer else 0,
@@ -265,7 +273,9 @@ class ImageDataModule(LightningDataModule):
         workers = 0 if isinstance(self.train, InMemoryImages) else self.num_workers
         if workers:
             processes = workers * (self.trainer.num_devices if self.trainer else 1)
-            check_shared_memory(processes, sampler.batch_size * image_shape(self.train).numel())
+            check_shared_memory(
+                processes, self.batch_size * self.minibatches_per_step * image_shape(self.train).numel()
+            )
         return TrainLoader(
             self.train,
             sampler=sampler,
@@ -302,8 +312,10 @@ class ImageDataModule(LightningDataModule):
         """Convert bytes to floats in [-1, 1], on the device, and mirror training images if ``flip``."""
         images, labels = batch
         if self.flip and self.trainer and self.trainer.training:
-            seed = fold(self.seed, self.trainer.global_rank, self.trainer.global_step, FLIP)
-            chosen = torch.rand(len(images), generator=torch.Generator().manual_seed(seed)) < 0.5
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            generator = torch.Generator().manual_seed(fold(self.seed, 0, self.trainer.global_step, FLIP))
+            chosen = torch.rand(len(images) * world_size, generator=generator) < 0.5
+            chosen = own_part(chosen, self.minibatches_per_step, rank, world_size)
             images = torch.where(chosen.to(images.device)[:, None, None, None], images.flip(-1), images)
         return normalize(images), labels
 

@@ -29,6 +29,7 @@ from gan_lightning.run import memory
 from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict, usable_metrics
 from gan_lightning.run.job import PRUNED
 from gan_lightning.run.schema import check_types, schema
+from gan_lightning.sync_batchnorm import SyncBatchNorm
 
 # Not applied by Lightning's Trainer
 GAN_TRAINER_KEYS = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
@@ -284,6 +285,8 @@ def backdate(folder: Path) -> None:
 def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = (), **arguments: Any) -> pl.Trainer:
     """Return the trainer of a filled-in config, with a logger and plugins; InputError if Lightning refuses a value."""
     values = to_dict(config.trainer)
+    if values.pop("sync_batchnorm") is not False:  # which Lightning offers on GPUs only
+        arguments["plugins"] = [*arguments.get("plugins", []), SyncBatchNorm()]
     target = values.pop("_target_")
     memory.check_devices(values)
     given = {key: value for key, value in values.items() if key not in (*GAN_TRAINER_KEYS, "max_time")}
@@ -301,8 +304,6 @@ def trainer(config: DictConfig, run: Path, callbacks: Sequence[pl.Callback] = ()
         named = [pair[0] for p in patterns for pair in pairs if re.search(p.format(*pair), str(error))]
         culprit = f".{named[0]}={as_typed(values[named[0]])}" if named else ""
         raise InputError(f"trainer{culprit}: {one_line(error)}") from error
-    if config.trainer.sync_batchnorm and trainer.strategy.root_device.type != "cuda":
-        raise InputError("trainer.sync_batchnorm=true: needs a CUDA GPU, and this run has none; use false")
     return trainer
 
 

@@ -17,13 +17,21 @@ from gan_lightning.errors import InputError, as_typed, one_line, third_party_err
 from gan_lightning.gan import GAN
 from gan_lightning.perf.malloc import return_freed_memory
 from gan_lightning.run import build
-from gan_lightning.run.config import HYPERPARAMETERS, checkpoint_path, flatten, project_folder, resolve_paths, to_dict
+from gan_lightning.run.config import (
+    HYPERPARAMETERS,
+    checkpoint_path,
+    flatten,
+    number_of_processes,
+    project_folder,
+    resolve_paths,
+    to_dict,
+)
 from gan_lightning.run.schema import validate
 
 FORMAT_VERSION = 2
 
 # A resumed run must keep the hyperparameters, except for CHANGEABLE, and how many images a step uses
-FIXED = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")
+FIXED = ("trainer.accumulate_grad_batches",)
 CHANGEABLE = ("data.root", "data.device", "data.in_memory", "data.num_workers", "data.on_error")
 
 
@@ -149,18 +157,55 @@ class Checkpoint:
         config.checkpoint = str(self.path)
         if "data.root" not in keys:
             config.data.root = self.data_root()
-        old, new = dict(flatten(self.config)), dict(flatten(to_dict(config)))
+        batch_size = self.share_batch(config, keys)
+        old, new = dict(flatten(self.config)) | batch_size, dict(flatten(to_dict(config)))
         for key in new | old:
             fixed = (key.partition(".")[0] in HYPERPARAMETERS and key not in CHANGEABLE) or key.startswith(FIXED)
             if fixed and new.get(key) != old.get(key):
                 raise InputError(
                     f"{key}={as_typed(new.get(key))}: the checkpoint's run has {as_typed(old.get(key))}; a resumed run "
-                    "can change callbacks, logger, metrics, where the data is, and trainer except for devices, "
-                    "num_nodes and accumulate_grad_batches"
+                    "can change callbacks, logger, metrics, where the data is, and trainer except for "
+                    "accumulate_grad_batches"
                 )
         if -1 < new["trainer.max_steps"] < self.step:
             raise InputError(f"trainer.max_steps={new['trainer.max_steps']}: must be at least {self.step}, or -1")
         return validate("train", config)
+
+    def share_batch(self, config: DictConfig, keys: Iterable[str]) -> dict[str, int]:
+        """Fit a resumed run's config, in place, to another number of devices, which share the run's minibatches.
+
+        Returns:
+            The keys that must have another value than in the checkpoint, with that value.
+
+        Raises:
+            InputError: If they cannot share them equally, or if the run has a data module of the user's own.
+        """
+        now, (former, size) = number_of_processes(config.trainer), self.processes_and_batch()
+        if now == former:
+            return {}
+        typed = " and ".join(f"trainer.{key}={as_typed(config.trainer[key])}" for key in ("devices", "num_nodes"))
+        if size is None:
+            raise InputError(f"{typed}: must be {former} devices in all, as when the run began")
+        if size % now:
+            raise InputError(
+                f"{typed}: the run has minibatches of {size} images, which {now} devices cannot share equally"
+            )
+        if "trainer.strategy" not in keys:
+            config.trainer.strategy = "auto"
+        if former == 1 and "trainer.sync_batchnorm" not in keys:  # it had no meaning
+            config.trainer.sync_batchnorm = None
+        if "data.batch_size" not in keys:
+            config.data.batch_size = size // now
+        return {"data.batch_size": size // now}
+
+    def processes_and_batch(self) -> tuple[int, int | None]:
+        """Return the number of processes of the run, and its images per minibatch on all of them, if that is known."""
+        state, each = self.content.get(ImageDataModule.__qualname__), self.config["data"].get("batch_size")
+        if not state:
+            return number_of_processes(self.config["trainer"]), None
+        if "world_size" in state:  # until version 0.5.0
+            return state["world_size"], state["world_size"] * each
+        return state["global_batch_size"] // each, state["global_batch_size"]
 
 
 def replace_features(config: DictConfig, former: Any) -> None:

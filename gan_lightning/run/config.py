@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,6 +20,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from gan_lightning.checkpoints.trust import packages_to_trust, targets
 from gan_lightning.errors import InputError, as_typed, one_line
@@ -37,9 +38,10 @@ def register_resolvers() -> None:
     """Register the resolvers that ``conf/`` uses; done on import, for the processes of launchers.
 
     ``${project:data}`` is :func:`project_folder`. ``${run_dir:CHECKPOINT,NAME,EXPERIMENT,DATE_TIME}`` is the folder of
-    the run that a checkpoint belongs to, or a new one. ``${times:FACTOR,VALUE}`` is a product.
-    ``${shape:CHANNELS,SIZE}`` is an image's shape, whose size is one number, or its height and width.
-    ``${jobs_at_once:TRAINER}`` and ``${gpus_of_a_job:TRAINER}`` are those of :mod:`gan_lightning.run.resources`.
+    the run that a checkpoint belongs to, or a new one, with the :func:`job_id` instead of the time if there is one.
+    ``${times:FACTOR,VALUE}`` is a product. ``${shape:CHANNELS,SIZE}`` is an image's shape, whose size is one number, or
+    its height and width. ``${jobs_at_once:TRAINER}`` and ``${gpus_of_a_job:TRAINER}`` are those of
+    :mod:`gan_lightning.run.resources`.
     """
 
     def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
@@ -47,7 +49,7 @@ def register_resolvers() -> None:
             run = checkpoint_path(checkpoint).absolute().parent.parent if checkpoint else None
             if run and (run / ".hydra").is_dir():
                 return str(run)
-        return f"outputs/{name or experiment or 'train'}/{date_time}"
+        return f"outputs/{name or experiment or 'train'}/{job_id() or date_time}"
 
     def times(factor: float, value: Any) -> Any:
         return factor * value if isinstance(value, int | float) else value  # validation reports what is no number
@@ -69,6 +71,40 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, resolver, replace=True)
     # Our configs of launchers have the names of their plug-ins' own, which is meant.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
+
+def job_id() -> str | None:
+    """Return the id that all processes share if torchrun or SLURM has started several; else None.
+
+    Raises:
+        InterpolationResolutionError: If there are several and they share none, so that their folders would differ.
+    """
+    environ, slurm = os.environ, os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")  # as Lightning has it
+    number = max(int(environ.get("WORLD_SIZE", 1)), int(environ.get("SLURM_NTASKS", 1)) if slurm else 1)
+    if number == 1:
+        return None
+    if (run_id := environ.get("TORCHELASTIC_RUN_ID", "none")) != "none":
+        return run_id
+    if "SLURM_JOB_ID" in environ:
+        return "-".join(environ[key] for key in ("SLURM_JOB_ID", "SLURM_STEP_ID") if key in environ)
+    raise InterpolationResolutionError(f"must be the same for all {number} processes; add hydra.run.dir=FOLDER")
+
+
+def number_of_processes(trainer: Mapping[Any, Any]) -> int:
+    """Return how many processes, one per device, Lightning's trainer uses; InputError if they cannot be counted."""
+    import torch
+
+    devices, nodes = trainer["devices"], trainer["num_nodes"]
+    if isinstance(devices, str) and "," in devices:
+        devices = [device for device in devices.split(",") if device.strip()]
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices) * nodes
+    if str(devices) in ("auto", "-1"):
+        on_cpu = trainer["accelerator"] == "cpu" or not torch.accelerator.is_available()
+        return (1 if on_cpu else torch.accelerator.device_count()) * nodes
+    if not str(devices).isdecimal() or int(devices) < 1:
+        raise InputError(f"trainer.devices={as_typed(devices)}: must be a number of at least 1, a list, or auto")
+    return int(devices) * nodes
 
 
 def project_folder(name: str) -> str:
@@ -223,7 +259,9 @@ def resolve_paths(config: DictConfig) -> DictConfig:
             path = value = str(OmegaConf.select(config, key))
             if path.startswith("~/"):
                 path = str(Path.home()) + path[1:]
-            if start != Path.cwd() and "://" not in path and (not key.endswith("weights") or (start / path).is_file()):  # else a bare name
+            if (
+                start != Path.cwd() and "://" not in path and (not key.endswith("weights") or (start / path).is_file())
+            ):  # else a bare name
                 path = str(start / path)
             if path != value:
                 OmegaConf.update(config, key, path)

@@ -45,9 +45,9 @@ Trainer = schema(
         int | float: "val_check_interval overfit_batches",
         int | float | None: "limit_train_batches limit_val_batches",
         float | None: "gradient_clip_val",
-        bool: "sync_batchnorm use_distributed_sampler detect_anomaly inference_mode "
+        bool: "use_distributed_sampler detect_anomaly inference_mode "
         "enable_checkpointing enable_progress_bar enable_model_summary",
-        bool | None: "benchmark",
+        bool | None: "benchmark sync_batchnorm",
         str | None: "max_time",
         bool | str | None: "deterministic",
         Any: "devices precision fast_dev_run profiler",
@@ -190,8 +190,13 @@ def check_training(values: dict[str, Any]) -> None:
     ):
         if values[f"trainer.{key}"] != allowed:
             refuse(f"trainer.{key}", f"must be {as_typed(allowed)}: {reason}")
-    if re.search("spawn|fork|notebook", values["trainer.strategy"]):
-        refuse("trainer.strategy", "the trained weights would stay in the spawned processes; use ddp")
+    for pattern, reason in (
+        ("spawn|fork|notebook", "the trained weights would stay in the spawned processes"),
+        ("fsdp|deepspeed|model_parallel", "cannot split two networks, each with its own optimizer, between devices"),
+        ("parameters_false", "while one network is updated, the other one has no gradients"),
+    ):
+        if re.search(pattern, values["trainer.strategy"]):
+            refuse("trainer.strategy", f"{reason}; use ddp")
     if str(values.get("trainer.precision")) in ("16-mixed", "16") and values["trainer.gradient_clip_val"]:
         refuse("trainer.gradient_clip_val", "16-mixed scales the gradients that it would clip; use bf16-mixed")
     if values["cuda_graphs"] and (values.get("trainer.devices"), values["trainer.num_nodes"]) != (1, 1):

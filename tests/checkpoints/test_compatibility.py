@@ -115,7 +115,7 @@ def test_a_resumed_run_starts_from_the_file(resumed: Path) -> None:
     seconds = [content["callbacks"]["Timer"]["time_elapsed"]["train"] for content in (start, file)]
     assert seconds[0] >= seconds[1]
     assert start["callbacks"].keys() == {*upgrade(file)["callbacks"], "StopOnNan"}
-    assert start["ImageDataModule"] == file["ImageDataModule"]
+    assert start["ImageDataModule"]["step"] == file["ImageDataModule"]["step"]
 
 
 def test_a_resumed_run_ends_as_with_the_version_that_began_it(resumed: Path) -> None:

@@ -2,6 +2,7 @@ import gzip
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from torchvision.datasets import KMNIST, MNIST, FakeData, FashionMNIST
 from torchvision.transforms import Resize
 
@@ -148,13 +150,33 @@ def test_each_device_needs_a_validation_image() -> None:
     assert len(data.test_dataloader()) == 5
 
 
-def test_a_run_resumes_on_the_same_number_of_devices() -> None:
-    data = make()
+def test_a_run_resumes_with_as_many_images_per_minibatch() -> None:
+    data, half = make(batch_size=64), make(batch_size=32)
     attach(data, global_step=7, world_size=4)
     state = data.state_dict()
+    attach(half, world_size=8)
+    half.load_state_dict(state)
+    assert half.resumed_at == 7
     attach(data, world_size=8)
-    with pytest.raises(InputError, match=r"^trainer\.devices: must be 4 .* 8"):
+    with pytest.raises(InputError, match=r"^trainer\.devices: 8 with data\.batch_size=64 .* of 512; .* has 256"):
         data.load_state_dict(state)
+
+
+@pytest.mark.parametrize("minibatches", [1, 3])
+def test_ranks_share_each_minibatch(minibatches: int) -> None:
+    """Images and mirroring are those of one process with the same global batch."""
+
+    def batches(batch_size: int, **trainer: int) -> list[Tensor]:
+        data = make(dataset=fake_data, batch_size=batch_size, val_size=2, minibatches_per_step=minibatches, flip=True)
+        data.device = "cpu"
+        attach(data, training=True, **trainer)
+        data.setup()
+        return [data.on_after_batch_transfer(batch, 0)[0] for batch in islice(data.train_dataloader(), 2)]
+
+    ranks = [batches(2, global_rank=rank, world_size=2) for rank in range(2)]
+    for whole, *parts in zip(batches(4), *ranks, strict=True):
+        shared = [part.chunk(minibatches) for part in parts]
+        assert torch.equal(whole, torch.cat([torch.cat(pair) for pair in zip(*shared, strict=True)]))
 
 
 # Files

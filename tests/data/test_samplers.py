@@ -26,6 +26,17 @@ def test_ranks_share_a_pass_without_overlap(shape: Shape) -> None:
     assert set(used) <= set(range(size))
 
 
+@given(shapes, st.integers(1, 3))
+def test_ranks_share_each_minibatch(shape: Shape, minibatches: int) -> None:
+    batch_size, ranks, batches, seed, _ = shape
+    common = {"size": batch_size * ranks * minibatches * batches, "minibatches": minibatches, "seed": seed}
+    whole = ShuffledBatches(batch_size=batch_size * ranks, **common)
+    parts = [ShuffledBatches(batch_size=batch_size, rank=r, world_size=ranks, **common) for r in range(ranks)]
+    for step, *own in zip(whole, *parts, strict=True):
+        for i, minibatch in enumerate(step.chunk(minibatches)):
+            assert torch.equal(minibatch, torch.cat([part.chunk(minibatches)[i] for part in own]))
+
+
 @given(shapes, st.integers(0, 20))
 def test_order_is_a_function_of_the_step(shape: Shape, step: int) -> None:
     batch_size, ranks, batches, seed, _ = shape

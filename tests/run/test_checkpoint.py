@@ -134,7 +134,9 @@ def resumed(run: Path, *typed: str) -> DictConfig:
         ("model.discriminator.widths=[16,8]", r"model.discriminator.widths\[1\]=8: .*has null"),
         ("model.generator.widths=[16]", r"model.generator.widths\[1\]=null: .*has 16"),
         ("data.batch_size=32", "data.batch_size=32: .*has 64"),
-        ("trainer.devices=2", "trainer.devices=2: .*has 1"),
+        ("trainer.devices=3", "trainer.devices=3 and trainer.num_nodes=1: .* 64 images, .* 3 devices cannot share"),
+        ("trainer.devices=[0,1,2]", r"trainer.devices=\[0,1,2\] and .* 3 devices cannot share"),
+        ("trainer.devices=none", "trainer.devices=none: must be a number"),
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches=2: .*has 1"),
         ("trainer.max_steps=11", "trainer.max_steps=11: must be at least 12, or -1"),
         ("experiment=long", "experiment=long: .*keeps its experiment"),
@@ -156,6 +158,39 @@ def test_what_a_resume_can_change(run: Path, tmp_path: Path) -> None:
     assert found.metrics.fid is not None
     assert (found.monitor, found.trainer.log_every_n_steps, found.trainer.max_epochs) == ("fid", 3, 2)
     assert found.trainer.accelerator == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("typed", "batch_size"),
+    [
+        (["trainer.devices=2"], 32),
+        (["trainer.devices=2", "trainer.num_nodes=4"], 8),
+        (["trainer.devices='0,1'"], 32),
+        (["trainer.devices=2", "data.batch_size=32"], 32),
+        (["trainer.devices=auto", "trainer.accelerator=cpu"], 64),
+    ],
+)
+def test_devices_share_a_resumed_runs_minibatches(run: Path, typed: list[str], batch_size: int) -> None:
+    found = config.fill_in(resumed(run, *typed))
+    assert found.data.batch_size == batch_size
+    assert found.trainer.strategy == ("ddp_find_unused_parameters_true" if batch_size < 64 else found.trainer.strategy)
+
+
+def test_devices_that_share_a_resumed_run_again(run: Path) -> None:
+    checkpoint = Checkpoint(run)  # as it would be of two nodes with two devices
+    checkpoint.config["data"]["batch_size"] = 16
+    checkpoint.config["trainer"] |= {"devices": 2, "num_nodes": 2, "strategy": "ddp_find_unused_parameters_true"}
+    checkpoint.config["trainer"]["sync_batchnorm"] = False
+    typed = ["trainer.devices=1", "trainer.num_nodes=1"]
+    found = config.fill_in(checkpoint.resume_config(composed(run, *typed), typed))
+    assert (found.data.batch_size, found.trainer.strategy, found.trainer.sync_batchnorm) == (64, "auto", False)
+    with pytest.raises(InputError, match=r"^data.batch_size=16: .*has 64"):
+        checkpoint.resume_config(composed(run, *typed, "data.batch_size=16"), [*typed, "data.batch_size=16"])
+    checkpoint.content["ImageDataModule"] = {"step": 12, "world_size": 4}  # as version 0.5.0 wrote it
+    assert checkpoint.resume_config(composed(run, *typed), typed).data.batch_size == 64
+    del checkpoint.content["ImageDataModule"]  # with a data module of one's own
+    with pytest.raises(InputError, match=r"^trainer.devices=1 and trainer.num_nodes=1: must be 4 devices in all"):
+        checkpoint.resume_config(composed(run, *typed), typed)
 
 
 def test_a_resume_adds_what_an_earlier_version_did_not_write(run: Path) -> None:
