@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import loops
+from benchmarks import loops, scaling
 from benchmarks.machine import DEVICE, processor, seconds
 from benchmarks.streaming import listing, streaming, write_photos, write_shards
 from gan_lightning.data.images import normalize
@@ -297,6 +297,20 @@ def processes(folder: Path) -> tuple[Measurements, Measurements]:
     )
 
 
+def short_run(steps: int = 300) -> list[str]:
+    """Return the overrides of a run of the default recipe that measures nothing but the training."""
+    return [
+        f"trainer.max_steps={steps}",
+        f"trainer.val_check_interval={steps}",
+        "num_images=200",
+        "trainer.precision=32-true",
+        "callbacks.validation_metrics=null",
+        "callbacks.paper_figures=null",
+        "trainer.limit_val_batches=1",
+        *(f"metrics.{name}=null" for name in config.compose("train").metrics),
+    ]
+
+
 def training_run(folder: Path, *typed: str, busy: bool = False, **environment: str) -> float:
     """Return the images per second of a run of the default recipe, 300 steps, in a process of its own.
 
@@ -307,15 +321,7 @@ def training_run(folder: Path, *typed: str, busy: bool = False, **environment: s
         environment: Variables.
     """
     run = Path(tempfile.mkdtemp(dir=folder))
-    command = [sys.executable, "-m", "gan_lightning.train", "trainer.max_steps=300", "trainer.val_check_interval=300"]
-    command += [
-        "num_images=200",
-        "trainer.precision=32-true",
-        "callbacks.validation_metrics=null",
-        "callbacks.paper_figures=null",
-        "trainer.limit_val_batches=1",
-    ]
-    command += [*(f"metrics.{name}=null" for name in config.compose("train").metrics), *typed, f"hydra.run.dir={run}"]
+    command = [sys.executable, "-m", "gan_lightning.train", *short_run(), *typed, f"hydra.run.dir={run}"]
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | environment)
@@ -354,6 +360,19 @@ def measure_photos(steps: int, rounds: int) -> list[Row]:
         return rows + compare("1,000 photos", streaming(folder, shards, steps), base=base, rounds=rounds)
 
 
+def measure_scaling(rounds: int) -> list[Row]:
+    """Measure a run on two processes, and two jobs of a sweep at once."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        recipes = {"default": 96, "dcgan": 64}
+        for recipe, batch in recipes.items():
+            typed = (f"experiment={recipe}", *short_run(300 if recipe == "default" else 60))
+            variants = scaling.ranks(training_run, Path(name), *typed, batch=batch)
+            rows += compare(f"{recipe}, fp32", variants, base=next(iter(variants)), rounds=rounds)
+        sweeps = scaling.jobs(Path(name), *short_run(1500))
+        return rows + compare("two jobs", sweeps, base="basic", rounds=rounds, unit="s")
+
+
 def number_of_steps(text: str) -> int:
     """Return the argument as a number of steps, at least four turns of 50."""
     if int(text) < 200:
@@ -368,7 +387,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--only",
-        help="one of the comparisons of training, such as 'batch 64, 32-true', or 'busy', or 'photos'; writes no files",
+        help="one comparison of training, as 'batch 64, 32-true', or busy, photos or scaling; writes no files",
     )
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
@@ -383,7 +402,11 @@ def main() -> None:
     rows: list[Row] = []
     bf16 = DEVICE.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
     comparisons = training_comparisons(steps, bf16)
-    others = {"busy": partial(measure_busy_machine, rounds), "photos": partial(measure_photos, steps // 10, rounds)}
+    others = {
+        "busy": partial(measure_busy_machine, rounds),
+        "photos": partial(measure_photos, steps // 10, rounds),
+        "scaling": partial(measure_scaling, rounds),
+    }
     if arguments.only in others:
         others[arguments.only]()
         return
@@ -414,7 +437,7 @@ def main() -> None:
     rows += compare("evaluation, 10,000 images", evaluation(), base="all", rounds=rounds, unit="s")
     with tempfile.TemporaryDirectory() as runs:
         start, memory = processes(Path(runs))
-        rows += others["busy"]()
+        rows += others["busy"]() + others["scaling"]()
         rows += compare("start-up", start, base=next(iter(start)), rounds=rounds, unit="s")
         if sys.platform == "linux":
             rows += compare("peak memory", memory, base=next(iter(memory)), rounds=rounds, unit="MiB")
