@@ -29,7 +29,7 @@ class SyncBatchNorm(TorchSyncBatchNorm):
     def revert(self, model: nn.Module) -> nn.Module:
         """Return the model as it was."""
         for module in model.modules():
-            if isinstance(getattr(module, "forward", None), partial):
+            if getattr(getattr(module, "forward", None), "func", None) is synchronized:
                 del module.forward
         return super().revert(model)
 

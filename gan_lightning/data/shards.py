@@ -87,6 +87,7 @@ class Shards:
         """Return the pictures for testing."""
         other = copy.copy(self)
         other.reader, other.indices = self.test_reader, self.test_indices
+        other.__dict__.pop("targets", None)  # those of the training pictures, if they are known
         return other
 
     def fingerprint(self) -> str:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
@@ -90,13 +90,10 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                     raise InputError(
                         f"{folder}: Hydra cannot run in a folder with ${{ in its name, a reference to a key"
                     )
-                # argparse needs flags in front of overrides
-                arguments = sweep.arguments_for(name, [expand_home(a) for a in joined(sys.argv[1:])])
-                sys.argv[1:] = sorted(arguments, key=lambda a: not re.match(r"-m$|--multirun$|--[\w-]+=", a))
-                try:
+                sys.argv[1:] = flags_first(map(expand_home, joined(sys.argv[1:])))
+                sys.argv[1:] = flags_first(sweep.arguments_for(name, sys.argv[1:]))
+                with sweep.running():
                     hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(run)()
-                finally:
-                    sweep.release()
 
         cpu_use = CpuUse()
         return main
@@ -110,6 +107,11 @@ def joined(typed: list[str]) -> list[str]:
         raise InputError(f"{typed[-1]}: a folder is required, as in --config-dir=FOLDER")
     arguments = iter(typed)
     return [f"--config-dir={next(arguments)}" if a in ("--config-dir", "-cd") else a for a in arguments]
+
+
+def flags_first(arguments: Iterable[str]) -> list[str]:
+    """Return a command's arguments with the flags in front of the overrides, as argparse needs them."""
+    return sorted(arguments, key=lambda a: not re.match(r"-m$|--multirun$|--[\w-]+=", a))
 
 
 def config_dirs() -> list[Path]:

@@ -1,6 +1,5 @@
 """A job of a sweep or a search: a command in a process and a folder of its own, which is resumed if it was stopped."""
 
-import json
 import os
 import signal
 import sys
@@ -17,12 +16,14 @@ from gan_lightning.checkpoints.trust import packages_to_trust
 from gan_lightning.errors import InputError
 from gan_lightning.run import processes
 from gan_lightning.run.config import config_flags, quoted, shorten, start_folder, to_dict
-from gan_lightning.run.ranking import read_json
+from gan_lightning.run.files import acquire, read_json, write_json
 
 JOB = "job.json"  # in a job's folder: its overrides, and how it stands
 TRIAL = "GAN_LIGHTNING_TRIAL"  # environment variable of a job that is a search's trial: where its study is, as JSON
 PRUNED = 4  # exit code of a trial that a search has ended early
 ENDED = ("finished", "pruned")
+PATIENCE = 60.0  # seconds that a job waits for another process in its folder
+BUSY = "another process is training in this folder"
 
 
 def run(
@@ -55,32 +56,37 @@ def run(
     Raises:
         InputError: If the folder holds another job.
     """
-    if is_first_task():
-        wait_for_run(folder)
+    if is_first_task() and not wait_for_run(folder):
+        return read_json(folder / JOB) or {"overrides": [*overrides], "status": "running", "reason": BUSY}
     former = read_json(folder / JOB)
     if former and former["overrides"] != overrides:
         raise InputError(f"{shorten(folder)}: holds a job with other overrides; use another folder")
-    if former.get("status") in ENDED or (former.get("status") == "failed" and not retry):
+    status = former.get("status")
+    if status in ENDED or (status == "failed" and not retry):
         return former
-    if command == "train" and read_json(folder / "metrics.json") and former.get("status") != "failed":
-        return write_job(folder, overrides, "finished")  # only what started it was killed before it wrote that
+    has_ended = command == "train" and status != "failed" and bool(read_json(folder / "metrics.json"))
     folder.mkdir(parents=True, exist_ok=True)
     if not is_first_task():
-        execute(command, overrides, folder, config, show=False)
+        if not has_ended:
+            execute(command, overrides, folder, config, show=False)
         return former
-    write_job(folder, overrides, "running")
+    if has_ended:  # and what started it was killed before it wrote that
+        return write_job(folder, overrides, "finished")
     with share or nullcontext({}) as environment:
+        write_job(folder, overrides, "running")
         code, last_line = execute(command, overrides, folder, config, environment=environment, show=show)
+    if code in (0, PRUNED):
+        return write_job(folder, overrides, "pruned" if code else "finished")
     if code in processes.INTERRUPTED:
         return write_job(folder, overrides, "interrupted", signal.Signals(code - 128).name)
-    if code and code != PRUNED:
-        return write_job(folder, overrides, "failed", last_line or f"exit code {code}")
-    return write_job(folder, overrides, "pruned" if code else "finished")
+    if code == 128 + signal.SIGKILL:
+        last_line = "ended by SIGKILL, possibly for lack of memory"
+    return write_job(folder, overrides, "failed", last_line or f"exit code {code}")
 
 
 def is_first_task() -> bool:
-    """Return whether this process is not one of SLURM's tasks, or the first of them."""
-    return os.environ.get("SLURM_PROCID", "0") == "0"
+    """Return whether this process is the first task, or the only one, of a job that submitit has given to SLURM."""
+    return os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def execute(
@@ -98,12 +104,15 @@ def execute(
     return processes.run([sys.executable, "-m", f"gan_lightning.{command}", *arguments], cwd=start_folder(), **options)
 
 
-def wait_for_run(folder: Path) -> None:
-    """Wait until no other process trains in a folder: a job that is being stopped, or that another launcher runs."""
-    lock = folder / ".hydra" / "lock"
-    if lock.exists():
-        with FileLock(lock):
-            pass
+def wait_for_run(folder: Path) -> bool:
+    """Wait for a process that trains in a folder, such as a job that is being stopped; return whether it has ended."""
+    path = folder / ".hydra" / "lock"
+    if not path.exists():
+        return True
+    lock = FileLock(path)
+    has_ended = acquire(lock, PATIENCE)
+    lock.release()
+    return has_ended
 
 
 def write_job(folder: Path, overrides: Sequence[str], status: str, reason: str | None = None) -> dict[str, Any]:
@@ -111,10 +120,3 @@ def write_job(folder: Path, overrides: Sequence[str], status: str, reason: str |
     content = {"overrides": [*overrides], "status": status, "reason": reason}
     write_json(folder / JOB, content)
     return content
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file at once, so that a process that is killed leaves the former or the new one."""
-    new = path.with_name(f".{path.name}")
-    new.write_text(json.dumps(content, indent=2))
-    new.replace(path)

@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 SWEEP = "GAN_LIGHTNING_SWEEP"  # environment variable: host and process ID of the command that runs a sweep
+LEFT_OVER = 10.0  # seconds until what a command has left is killed
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes
 
 
@@ -39,18 +41,24 @@ def run(
         errors="replace",
         start_new_session=True,
     ) as process:
+
+        def read() -> None:
+            nonlocal last_line
+            assert process.stderr is not None
+            for line in process.stderr:
+                sys.stderr.write(line)
+                if line.strip() and "HYDRA_FULL_ERROR" not in line:
+                    last_line = line.strip()
+
+        reader = threading.Thread(target=read, daemon=True)
         in_main_thread = threading.current_thread() is threading.main_thread()  # others cannot handle signals
         handlers = {
             number: signal.signal(number, lambda number, _: process.send_signal(number))
             for number in (signal.SIGINT, signal.SIGTERM)
             if in_main_thread
         }
+        reader.start()
         try:
-            assert process.stderr is not None
-            for line in process.stderr:
-                sys.stderr.write(line)
-                if line.strip() and "HYDRA_FULL_ERROR" not in line:
-                    last_line = line.strip()
             code = process.wait()
         except BaseException:  # a launcher's own signal handler
             process.terminate()
@@ -58,6 +66,11 @@ def run(
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+        reader.join(LEFT_OVER)
+        if reader.is_alive():  # a process that the command has left, as another device's that waits for it
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            reader.join()
     return 128 - code if code < 0 else code, last_line
 
 
@@ -69,10 +82,11 @@ def mark_sweep() -> None:
 def stop_with_sweep() -> None:
     """In a job of a sweep: send this process SIGTERM as soon as its parent or, on this machine, the sweep has ended.
 
-    Otherwise a job would go on after its sweep was killed, while the same command starts it again.
+    Otherwise a job would go on after its sweep was killed, while the same command starts it again. Not on Windows,
+    where no process has a new parent, and signals are other things.
     """
     host, _, pid = os.environ.get(SWEEP, "").rpartition(":")
-    if not pid:
+    if not pid or sys.platform == "win32":
         return
     parent = os.getppid()
 

@@ -1,7 +1,7 @@
 """The jobs of a sweep, or of a search, from its folder, and their ranking."""
 
-import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +10,8 @@ from statistics import mean
 from typing import Any
 
 import yaml
+
+from gan_lightning.run.files import read_json
 
 COLUMNS = ("fid", "precision", "recall", "parzen_ll", "modes", "good_samples", "train_seconds")  # besides the monitor
 MODES = ("modes", "good_samples")  # the columns of these are shown where they say something
@@ -87,7 +89,11 @@ class Ranking:
 
 def read_jobs(folder: Path) -> list[Job]:
     """Return the jobs in a sweep's folder, at any depth: the folders with a ``job.json``; job 9 comes before job 10."""
-    folders = [path.parent for path in folder.rglob("job.json") if path.parent != folder]
+    folders = []
+    for path, inner, files in os.walk(folder):
+        if "job.json" in files and Path(path) != folder:
+            folders.append(Path(path))
+            inner.clear()  # not its checkpoints and logs
     jobs = [read_job(job, str(job.relative_to(folder))) for job in folders]
     return sorted(jobs, key=lambda job: (len(job.name), job.name))
 
@@ -109,15 +115,6 @@ def read_job(folder: Path, name: str) -> Job:
         reason=printable(" ".join(str(reason).split())) if reason else None,
         metrics={printable(key): value for key, value in values.items() if is_finite(value)},
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON object's file; {} if there is none or it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def is_finite(value: Any) -> bool:

@@ -1,10 +1,9 @@
 """The share of a machine that each of several jobs gets: GPUs of its own, or some of the CPU's cores."""
 
-import getpass
 import os
-import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +11,11 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-MOST_JOBS = 8  # at once on the CPU: each needs a gigabyte of memory
+from gan_lightning.run.files import acquire
+
+MOST_JOBS = 8  # simultaneous ones on the CPU: each needs a gigabyte of memory
 
 
 def cores() -> int:
@@ -23,20 +24,20 @@ def cores() -> int:
 
 
 def gpus() -> list[str]:
-    """Return the names of this machine's NVIDIA GPUs as in CUDA_VISIBLE_DEVICES, which may restrict them."""
+    """Return the NVIDIA GPUs of this machine: what CUDA_VISIBLE_DEVICES names, or the UUIDs of all."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in map(str.strip, visible.split(",")) if name and name != "-1"]
     if not (program := shutil.which("nvidia-smi")):
         return []
     listed = subprocess.run(
-        [program, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False
+        [program, "--query-gpu=uuid", "--format=csv,noheader"], capture_output=True, text=True, check=False
     )
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
 def gpus_of_a_job(trainer: Mapping[str, Any]) -> int:
-    """Return how many GPUs a training job uses: 0 on the CPU, or if it names them itself.
+    """Return how many NVIDIA GPUs a job uses: 0 on the CPU, or if it names them itself.
 
     Args:
         trainer: Arguments of Lightning's Trainer.
@@ -50,9 +51,14 @@ def gpus_of_a_job(trainer: Mapping[str, Any]) -> int:
 
 
 def jobs_at_once(trainer: Mapping[str, Any]) -> int:
-    """Return how many training jobs this machine runs at once: one for each GPU, or for each core but at most eight."""
+    """Return how many jobs this machine runs simultaneously.
+
+    One for each GPU, or for each CPU core but at most eight; one on a Mac, whose GPU they would share.
+    """
     if number := gpus_of_a_job(trainer):
         return len(gpus()) // number
+    if sys.platform == "darwin" and trainer.get("accelerator") in ("auto", "gpu", "mps"):
+        return 1
     return min(cores(), MOST_JOBS)
 
 
@@ -65,12 +71,13 @@ def share(trainer: Mapping[str, Any], *, jobs: int, folder: Path | None = None) 
 
     Args:
         trainer: Arguments of Lightning's Trainer.
-        jobs: How many jobs run at once on the CPU.
-        folder: Of the sweep, for those whose launcher starts all jobs at once; None: no waiting for the CPU.
+        jobs: How many jobs run simultaneously on the CPU.
+        folder: Of the sweep, for those whose launcher starts all jobs together; None: no waiting for the CPU.
     """
     number = gpus_of_a_job(trainer)
     names = gpus() if number else [str(i) for i in range(jobs)]
-    place = Path(tempfile.gettempdir(), f"gan_lightning-{getpass.getuser()}-gpus") if number else folder
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    place = Path(tempfile.gettempdir(), f"gan_lightning-{user}-gpus") if number else folder
     with held(names, number or 1, place) if place else nullcontext(names[:1]) as own:
         threads = max(cores() * len(own) // len(names), 1)
         variables = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
@@ -79,19 +86,23 @@ def share(trainer: Mapping[str, Any], *, jobs: int, folder: Path | None = None) 
 
 @contextmanager
 def held(names: Sequence[str], number: int, folder: Path) -> Iterator[list[str]]:
-    """Wait until that many of the names are free, and hold them within the context."""
+    """Wait until that many of the names are free, and hold them within the context.
+
+    One process waits at a time, and keeps what it has found: so those that need several do not wait for ever.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    while True:
-        with ExitStack() as stack:
-            own: list[str] = []
-            for name in names:
-                lock = FileLock(folder / f"{name.replace('/', '_')}.lock")
-                try:
-                    stack.enter_context(lock.acquire(blocking=False))
-                except Timeout:
-                    continue
-                own.append(name)
-                if len(own) == number:
-                    yield own
-                    return
-        time.sleep(random.uniform(0.1, 0.3))  # not all at the same time
+    with ExitStack() as stack:
+        own: list[str] = []
+        queue = FileLock(folder / "queue.lock")
+        acquire(queue, timeout=-1)
+        try:
+            while len(own) < number:
+                for name in names:
+                    lock = FileLock(folder / f"{name.replace('/', '_')}.lock")
+                    if name not in own and len(own) < number and acquire(lock):
+                        stack.callback(lock.release)
+                        own.append(name)
+                time.sleep(0.1 if len(own) < number else 0)
+        finally:
+            queue.release()
+        yield own

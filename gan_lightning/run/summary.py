@@ -3,9 +3,8 @@
 import csv
 import logging
 import math
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -13,9 +12,10 @@ from statistics import mean, stdev
 from textwrap import fill
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from gan_lightning.metrics.tables import WIDTH, text_table
+from gan_lightning.run.files import acquire, write
 from gan_lightning.run.page import Table, render
 from gan_lightning.run.ranking import Job, Ranking, rank, read_jobs, sample_numbers, samples, short
 
@@ -198,17 +198,9 @@ def shortened(text: str) -> str:
 @contextmanager
 def summary_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a sweep's summary. Without one, the summary may miss what another process has just written."""
-    lock = FileLock(folder / ".summary.lock", timeout=60)
-    with suppress(NotImplementedError, Timeout):  # a file system without locks, or a process that was suspended
-        lock.acquire()
+    lock = FileLock(folder / ".summary.lock")
+    acquire(lock, timeout=60)
     try:
         yield
     finally:
         lock.release()
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whose former content is there until the new one is complete."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
