@@ -47,7 +47,7 @@ def train(gan: GAN, shape: list[int]) -> list[dict[str, Tensor]]:
     return outputs
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["color", *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES if s != "color")])
 @pytest.mark.parametrize("model", TINY)
 def test_every_loss_and_penalty(model: str, shape: str) -> None:
     classes = 2 if shape == "color" else 0

@@ -22,10 +22,16 @@ def train(run: str, *overrides: str, cwd: Path, code: int = 0) -> Path:
     return cwd / run
 
 
-def test_two_devices(tmp_path: Path) -> None:
-    spy = f"+callbacks.spy={{_target_: tests.helpers.Spy, folder: '{tmp_path}'}}"
-    run = train("whole", *SMALL, *TWO, "hydra.run.dir=whole", spy, cwd=tmp_path)
-    a, b = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train on two devices; the folder above has what each of them did."""
+    folder = tmp_path_factory.mktemp("devices")
+    spy = f"+callbacks.spy={{_target_: tests.helpers.Spy, folder: '{folder}'}}"
+    return train("whole", *SMALL, *TWO, "hydra.run.dir=whole", spy, cwd=folder)
+
+
+def test_two_devices(run: Path) -> None:
+    a, b = (torch.load(run.parent / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     shared = (a["batch"].flatten(1)[:, None] == b["batch"].flatten(1)[None]).all(2)
     assert not shared.any()  # disjoint images
     assert a["fake_logits"].shape == (2 * 64, 1)
@@ -43,11 +49,17 @@ def test_two_devices(tmp_path: Path) -> None:
         "train.log",
     }
 
+
+@pytest.mark.slow
+def test_streamed_images_on_two_devices(run: Path, tmp_path: Path) -> None:
     streamed = train(
         "streamed", *SMALL, *TWO, "data.in_memory=false", "data.num_workers=1", "hydra.run.dir=streamed", cwd=tmp_path
     )
     assert_same_run(run, streamed)
 
+
+@pytest.mark.slow
+def test_a_signal_on_two_devices(run: Path, tmp_path: Path) -> None:
     signalled = f"+callbacks.signal={{_target_: tests.helpers.SignalAt, step: 6, signum: {int(signal.SIGTERM)}}}"
     name = "a 'cut' \"é\\"  # Lightning passes it on to the other process
     cut = train(name, *SMALL, *TWO, f"hydra.run.dir={quoted(name)}", signalled, cwd=tmp_path, code=143)
@@ -78,6 +90,7 @@ def test_a_run_resumes_with_another_number_of_devices(tmp_path: Path) -> None:
         assert metrics(run)["images_seen"] == metrics(one)["images_seen"]
 
 
+@pytest.mark.slow
 def test_pictures_on_two_devices(tmp_path: Path) -> None:
     """Streamed and mirrored pictures, of which an odd number are for validation."""
     (tmp_path / "pictures").mkdir()

@@ -144,9 +144,9 @@ def test_all_together(project: Path) -> None:
 @pytest.mark.parametrize(
     ("precision", "devices"),
     [
-        ("bf16-mixed", 2),
+        pytest.param("bf16-mixed", 2, marks=pytest.mark.slow),
         pytest.param("32-true", 2, marks=pytest.mark.slow),
-        pytest.param("bf16-mixed", 1, marks=pytest.mark.slow),
+        ("bf16-mixed", 1),
     ],
 )
 def test_precisions_and_processes(project: Path, precision: str, devices: int) -> None:

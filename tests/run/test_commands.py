@@ -261,10 +261,16 @@ def test_readme_commands(line: str, run: Path, tmp_path: Path, monkeypatch: pyte
         others = {"experiment=resnet": ("model.",), "experiment=ring": ("model.", "metrics.")}  # which have other keys
         for experiment in others.keys() & set(typed):
             small = [word for word in small if not word.startswith(others[experiment])]
-        if any(word.startswith(("data=", "trainer.accelerator=gpu")) for word in typed):
+        slow = ("data=", "trainer.accelerator=gpu", "model.num_classes")
+        if any(word.startswith(slow) for word in typed):
             typed.insert(0, "--cfg=job")
+        typed = [
+            word for word in typed if not word.startswith("hydra/launcher=")
+        ]  # the jobs of others are not seen here
         keys = {word.split("=")[0] for word in typed}
         typed += [word for word in small if word.split("=")[0] not in keys]
+    elif module == "gan_lightning.search":
+        typed.insert(0, "--cfg=job")
     else:
         shutil.copytree(run, tmp_path / "RUN")
         slow = [f"metrics.{name}=null" for name in ("fid", "kid", "precision_recall", "parzen", "nearest_training")]
@@ -273,11 +279,11 @@ def test_readme_commands(line: str, run: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sweep, "run_job", lambda name, config: jobs.append(name))
     done = command(module.removeprefix("gan_lightning."), *typed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(jobs) == (3 if "-m" in typed else 0)
+    assert len(jobs) == (0 if "-m" not in typed else 6 if "sweep=lr" in typed else 3)
 
 
 def test_every_command_has_help(tmp_path: Path) -> None:
-    for name in ("train", "sample", "evaluate", "export", "train_classifier"):
+    for name in ("train", "search", "sample", "evaluate", "export", "train_classifier"):
         done = command(name, "--help", cwd=tmp_path)
         assert f"python -m gan_lightning.{name} " in done.stdout
         assert (config.CONF / f"{name}.yaml").exists()

@@ -47,6 +47,7 @@ class Noise(Callback):
         torch.rand(7)
 
 
+@pytest.mark.slow
 def test_a_run_resumed_at_every_step(run: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut"
     with pytest.raises(SystemExit):

@@ -28,11 +28,13 @@ from gan_lightning.errors import as_typed
 from gan_lightning.gan import GAN
 from gan_lightning.run import cli, config, memory, schema, suggest, training
 from tests import helpers
-from tests.test_configs import CHOICES, NEEDS, ROOTS
+from tests.test_configs import CHOICES, NEEDS
+from tests.test_configs import ROOTS as ALL_ROOTS
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "35"))  # for each key
 RUNS = int(os.environ.get("FUZZ_RUNS", "2"))  # whole runs for every other key
 SECONDS, MEMORY = 10, 2 * 10**9  # that an input may take
+ROOTS = [root for root in ALL_ROOTS if root != "search"]  # which tests/run/test_search.py tries
 GROUPS = {str(path.parent) for path in CHOICES if path.parts[0] != "sweep"}
 
 
@@ -321,7 +323,7 @@ def fuzz(key: str, strategy: st.SearchStrategy[Input], examples: int, check: Cal
 
 @pytest.mark.usefixtures("stopped")
 @pytest.mark.parametrize("root", ROOTS)
-@pytest.mark.parametrize(("share", "examples"), [(20, 10), pytest.param(1, EXAMPLES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("share", "examples"), [(30, 10), pytest.param(1, EXAMPLES, marks=pytest.mark.slow)])
 def test_an_input_is_refused_in_one_line_or_the_work_begins(
     root: str, share: int, examples: int, checkpoint: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_run_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert last(run)["global_step"] == 26
 
 
+@pytest.mark.slow
 def test_a_sweep_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in its first job, it is resumed by the same command; a relative path is that of the command's folder."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -155,12 +155,11 @@ def test_an_interrupted_job_leaves_the_sweep_unfinished(tmp_path: Path, monkeypa
 
 
 def test_a_launcher_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def joblib(*_: Any, **__: Any) -> None:
+    def lost(*_: Any, **__: Any) -> None:
         raise RuntimeError("a worker process was terminated")
 
-    monkeypatch.setitem(joblib.__globals__, "__name__", "joblib.parallel")
     plugins = Plugins.instance().class_name_to_class
-    monkeypatch.setattr(plugins["hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"], "launch", joblib)
+    monkeypatch.setattr(plugins["hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"], "launch", lost)
     done = command("train", "-m", "seed=0,1", "hydra/launcher=joblib", cwd=tmp_path)
     line = "hydra/launcher: RuntimeError: a worker process was terminated; the same command continues the sweep\n"
     assert (done.returncode, done.stderr) == (1, line)
