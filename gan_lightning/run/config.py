@@ -40,8 +40,8 @@ def register_resolvers() -> None:
     ``${project:data}`` is :func:`project_folder`. ``${run_dir:CHECKPOINT,NAME,EXPERIMENT,DATE_TIME}`` is the folder of
     the run that a checkpoint belongs to, or a new one, with the :func:`job_id` instead of the time if there is one.
     ``${times:FACTOR,VALUE}`` is a product. ``${shape:CHANNELS,SIZE}`` is an image's shape, whose size is one number, or
-    its height and width. ``${jobs_at_once:TRAINER}`` and ``${gpus_of_a_job:TRAINER}`` are those of
-    :mod:`gan_lightning.run.resources`.
+    its height and width. ``${jobs_at_once:TRAINER}``, ``${gpus_of_a_job:TRAINER}`` and ``${devices_of_a_job:TRAINER}``
+    are functions of :mod:`gan_lightning.run.resources`.
     """
 
     def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
@@ -66,6 +66,7 @@ def register_resolvers() -> None:
         "shape": shape,
         "jobs_at_once": lambda trainer: resources.jobs_at_once(trainer or {}),
         "gpus_of_a_job": lambda trainer: resources.gpus_of_a_job(trainer or {}),
+        "devices_of_a_job": lambda trainer: resources.devices_of_a_job(trainer or {}),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)

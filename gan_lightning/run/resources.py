@@ -50,6 +50,17 @@ def gpus_of_a_job(trainer: Mapping[str, Any]) -> int:
     return min(int(devices), number) if devices.isdecimal() else 0
 
 
+def devices_of_a_job(trainer: Mapping[str, Any]) -> int:
+    """Return how many devices of a node, on any machine, a job uses; ValueError if that depends on the machine."""
+    devices = trainer.get("devices", 1)
+    names = devices.strip(",").split(",") if isinstance(devices, str) and "," in devices else devices
+    if isinstance(names, Sequence) and not isinstance(names, str):
+        return len(names)
+    if not str(devices).isdecimal():
+        raise ValueError(f"trainer.devices={devices}: must be a number, as SLURM reserves so many GPUs")
+    return int(devices)
+
+
 def jobs_at_once(trainer: Mapping[str, Any]) -> int:
     """Return how many jobs this machine runs simultaneously.
 

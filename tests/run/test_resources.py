@@ -52,6 +52,14 @@ def test_jobs_at_once(trainer: dict, gpus: int, jobs: int, monkeypatch: pytest.M
     assert resources.jobs_at_once(trainer) == jobs
 
 
+def test_devices_of_a_job() -> None:
+    for devices, number in ((2, 2), ("3", 3), ([0, 1], 2), ("0,1", 2), ("4,", 1)):
+        assert resources.devices_of_a_job({"devices": devices}) == number
+    assert resources.devices_of_a_job({}) == 1
+    with pytest.raises(ValueError, match="^trainer.devices=auto: must be a number"):
+        resources.devices_of_a_job({"devices": "auto"})
+
+
 def test_no_two_jobs_have_the_same_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5")
     taken, seen, wrong = set(), [], []
