@@ -69,9 +69,11 @@ def arguments_for(name: str, typed: Sequence[str]) -> list[str]:
     """
     arguments = [*typed]
     if name == "search":  # its own keys, and those of training
+        if several := [a for a in typed if a in ("-m", "--multirun", "hydra.mode=MULTIRUN")]:
+            raise InputError(f"{several[0]}: a search tries several values of a key by itself; remove it")
         own = [a for a in typed if a.startswith(("-", "hydra", "search.", "search="))]
         overrides = ",".join(quoted(a) for a in typed if a not in own)
-        return [*own, f"search.overrides=[{overrides}]"] if overrides else own
+        return [*own, f"search.command_line=[{overrides}]"] if overrides else own
     given = next((a for a in typed if a.startswith("sweep=") and a[6:] not in choices_of("sweep")), "")
     quotes = "\"'" if given[6:7] == given[-1:] else ""  # for Hydra
     if given and (folder := Path(given[6:].strip(quotes) if quotes else given[6:])).is_dir():
@@ -158,13 +160,14 @@ class Sweep(Callback):
         report(folder, again=command_line(name, argument("sweep", folder), *retry))
 
 
-def report(folder: Path, *, again: str, figures: Sequence[Any] = ()) -> None:
+def report(folder: Path, *, again: str, figures: Sequence[Any] = (), best: Sequence[str] | None = None) -> None:
     """Print the summary of a sweep or a search; exit with code 1 if every job has failed, and 3 if some have.
 
     Args:
         folder: Of the sweep.
         again: The command that runs failed jobs again, to print; "" if there is none.
         figures: More of them for ``summary.html``; see :func:`write_html`.
+        best: Folders of the best jobs; None for the first of the summary.
     """
     summary, jobs = summarize(folder), read_jobs(folder)
     files = ["summary.md", "summary.csv"]
@@ -174,8 +177,10 @@ def report(folder: Path, *, again: str, figures: Sequence[Any] = ()) -> None:
     failed = [each for each in jobs if each.status not in ENDED]
     if jobs and len(failed) == len(jobs):
         sys.exit("every job failed")
-    if summary.rows and summary.monitor in summary.rows[0]:
-        print(f"Best run: {shorten(folder) / summary.rows[0]['job']}")
+    if best is None:
+        best = [summary.rows[0]["job"]] if summary.rows and summary.monitor in summary.rows[0] else []
+    for job_name in best:
+        print(f"Best run: {shorten(folder) / job_name}")
     if failed:
         print(f"{len(failed)} of {len(jobs)} jobs failed" + (f". To run them again:\n  {again}" if again else ""))
         sys.exit(SOME_FAILED)
