@@ -5,17 +5,25 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import optuna
 import pytest
 import sqlalchemy
+import torch
 from filelock import FileLock, Timeout
+from omegaconf import DictConfig
 
+from gan_lightning.callbacks.prune import Prune
 from gan_lightning.run import job
 from gan_lightning.run import search as module
+from gan_lightning.run.config import config_flags
 from gan_lightning.run.ranking import read_jobs
+from gan_lightning.run.search import training_config
+from gan_lightning.run.training import reported_errors
 from tests import helpers
 from tests.helpers import SMALL, call, command, metrics
 
@@ -44,10 +52,21 @@ class Trainings:
         return code, f"error {code}"
 
 
+@cache
+def composed(overrides: tuple[str, ...], flags: tuple[str, ...]) -> DictConfig:
+    return training_config([*overrides])
+
+
+def composed_once(overrides: list[str]) -> DictConfig:
+    """Compose what the trials of all tests differ in but for the learning rate, which no test reads from a config."""
+    return composed(tuple(o for o in overrides if not o.startswith("optimizer.lr=")), tuple(config_flags()))
+
+
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     fake = Trainings()
     monkeypatch.setattr(job, "execute", fake)
+    monkeypatch.setattr(module, "training_config", composed_once)
     monkeypatch.setattr(module.resources, "share", lambda *_, **__: nullcontext({}))
     return fake
 
@@ -93,7 +112,6 @@ def test_a_search(tmp_path: Path, trainings: Trainings) -> None:
     for typed, different in (
         (SPACE[:-1], r"arguments, \[latent_scale=1.1,.*\]"),
         ((*SPACE, "search.objectives=[recall]"), r"objectives, \[fid\]"),
-        ((*SPACE, "monitor_mode=max"), "arguments, .*"),
         ((*SPACE, 'search.constraints=["recall >= 1"]'), r"constraints, \[\]"),
     ):
         other = command("search", *typed, "latent_scale=1.1", *FEW, cwd=start)
@@ -207,21 +225,18 @@ def test_workers(tmp_path: Path, trainings: Trainings, monkeypatch: pytest.Monke
         assert not codes
 
 
-def test_several_processes_begin_no_trial_too_many(
-    tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another one begins the last trial while this one asks for it."""
-    command("search", *SPACE, *ONE, cwd=tmp_path)
+def test_trials_begin_under_a_lock(tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that several processes do not all begin the last one."""
     begin = module.Search.begin
 
-    def begin_in_turn(search: module.Search) -> Any:
+    def begin_locked(search: module.Search) -> Any:
         with pytest.raises(Timeout):
             FileLock(search.folder / ".lock").acquire(blocking=False)
         return begin(search)
 
-    monkeypatch.setattr(module.Search, "begin", begin_in_turn)
-    assert command("search", *SPACE, *FEW, cwd=tmp_path).returncode == 0
-    assert len(trainings.seen) == 3
+    monkeypatch.setattr(module.Search, "begin", begin_locked)
+    assert command("search", *SPACE, *ONE, cwd=tmp_path).returncode == 0
+    assert len(trainings.seen) == 1
 
 
 def test_several_objectives_and_constraints(tmp_path: Path, trainings: Trainings) -> None:
@@ -279,6 +294,28 @@ def test_mistakes(typed: list[str], message: str, tmp_path: Path, trainings: Tra
     assert not trainings.seen
 
 
+@pytest.mark.parametrize("error", [optuna.exceptions.UpdateFinishedTrialError("ended"), RuntimeError("locked")])
+def test_a_run_goes_on_when_the_study_cannot_be_reached(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    trial, trainer = MagicMock(), MagicMock(callback_metrics={"validation/fid": torch.tensor(2.0)}, global_step=5)
+    trainer.max_steps, trainer.strategy.root_device = 10, "cpu"
+    trainer.strategy.reduce = lambda ends, reduce_op: ends
+    callback = Prune(trial=trial, monitor="validation/fid", code=job.PRUNED)
+    with pytest.raises(SystemExit):
+        callback.on_validation_end(trainer, MagicMock())
+    trial.report.assert_called_once_with(2.0, 5)
+    trial.report.side_effect = error
+    with caplog.at_level("WARNING"):
+        callback.on_validation_end(trainer, MagicMock())
+    assert f"Step 5 was not reported to the search: {error}" in caplog.text
+
+
+@pytest.mark.parametrize(("first", "code"), [(True, job.PRUNED), (False, 0)])
+def test_the_exit_codes_of_several_devices(first: bool, code: int) -> None:
+    with pytest.raises(SystemExit) as stop, reported_errors(MagicMock(), MagicMock(is_global_zero=first), None):
+        sys.exit(job.PRUNED)
+    assert stop.value.code == code
+
+
 @pytest.mark.slow
 def test_hopeless_runs_are_ended_early_and_a_killed_search_continues(tmp_path: Path) -> None:
     """By two processes that share one study, both killed once."""
@@ -287,13 +324,20 @@ def test_hopeless_runs_are_ended_early_and_a_killed_search_continues(tmp_path: P
     typed = ["-m", "gan_lightning.search", *options, *SPACE[:2], *own]
     environment = os.environ | {"PYTHONPATH": str(helpers.ROOT), "OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen([sys.executable, *typed], cwd=tmp_path, env=environment)
-    time.sleep(25)
+    folder = tmp_path / "outputs" / "searches" / "two"
+    until = time.monotonic() + 200
+    while len([each for each in read_jobs(folder) if (each.folder / "checkpoints").exists()]) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert killed.poll() is None
     killed.kill()
     killed.wait()
     done = call(*typed, cwd=tmp_path, timeout=600, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
-    states = [trial.state.name for trial in study(tmp_path, "two").trials]
-    jobs = read_jobs(tmp_path / "outputs" / "searches" / "two")
+    trials = study(tmp_path, "two").trials
+    assert any(optuna.storages.RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in trials)
+    states = [trial.state.name for trial in trials]
+    jobs = read_jobs(folder)
     assert len(jobs) == 10
     assert {each.status for each in jobs} == {"finished", "pruned"}
     assert states.count("COMPLETE") + states.count("PRUNED") == 10
