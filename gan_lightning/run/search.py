@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -71,48 +72,63 @@ class Search:
         self.folder.mkdir(parents=True, exist_ok=True)
         url = storage_url(settings["storage"] or "", str(self.folder / "study.db"))
         self.access = {"study_name": name, "storage": url.render_as_string(hide_password=False)}
-        with third_party_errors(f"search.storage={url.render_as_string(hide_password=True)}"):
+        with third_party_errors("search.pruner"):  # used by the trials' processes
+            hydra.utils.instantiate(settings["pruner"])
+        with third_party_errors("search.sampler"):
+            sampler = hydra.utils.instantiate(settings["sampler"])
+        wanted = ["maximize" if higher[metric] else "minimize" for metric in self.objectives]
+        record = {
+            "command": "search",
+            "arguments": [*self.fixed, *(str(o.input_line) for o in self.space.values())],
+            "objectives": self.objectives,
+            "directions": wanted,
+            "constraints": settings["constraints"],
+        }
+        with FileLock(self.folder / ".lock"), third_party_errors(f"search.storage={url.render_as_string()}"):
             self.storage = RDBStorage(
                 self.access["storage"],
                 heartbeat_interval=HEARTBEAT_INTERVAL,
                 grace_period=GRACE_PERIOD,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )
-        with third_party_errors("search.pruner"):  # used by the trials' processes
-            hydra.utils.instantiate(settings["pruner"])
-        with third_party_errors("search.sampler"):
-            sampler = hydra.utils.instantiate(settings["sampler"])
-        wanted: list[Any] = ["maximize" if higher[metric] else "minimize" for metric in self.objectives]
-        with third_party_errors("search"):
             self.study = optuna.create_study(
-                study_name=name, storage=self.storage, directions=wanted, sampler=sampler, load_if_exists=True
+                study_name=name,
+                storage=self.storage,
+                directions=wanted,  # type: ignore[arg-type]
+                sampler=sampler,
+                load_if_exists=True,
             )
-        self.claim(
-            {
-                "command": "search",
-                "arguments": [*self.fixed, *(str(o.input_line) for o in self.space.values())],
-                "objectives": self.objectives,
-                "directions": wanted,
-                "constraints": settings["constraints"],
-            }
-        )
+            self.claim(record)
 
     def claim(self, record: dict[str, Any]) -> None:
         """Write what the search is into its folder and its study; InputError if one of them holds another search."""
-        with FileLock(self.folder / ".lock"):
-            actual = {"directions": [direction.name.lower() for direction in self.study.directions]}
-            in_study = self.study.user_attrs.get(MARK, record) | actual
-            for former in (read_json(self.folder / RECORD) or record, in_study):
-                if other := [key for key in record if former.get(key) != record[key]]:
-                    raise InputError(
-                        f"search.name={self.folder.name}: there is a search of this name with other {other[0]}, "
-                        f"{as_typed(former.get(other[0]))}; use another name"
-                    )
-            self.study.set_user_attr(MARK, record)
-            job.write_json(self.folder / RECORD, record)
+        actual = {"directions": [direction.name.lower() for direction in self.study.directions]}
+        in_study = self.study.user_attrs.get(MARK, record) | actual
+        for former in (read_json(self.folder / RECORD) or record, in_study):
+            if other := [key for key in record if former.get(key) != record[key]]:
+                raise InputError(
+                    f"search.name={self.folder.name}: there is a search of this name with other {other[0]}, "
+                    f"{as_typed(former.get(other[0]))}; use another name"
+                )
+        self.study.set_user_attr(MARK, record)
+        job.write_json(self.folder / RECORD, record)
 
     def run(self) -> None:
-        """Run trials until there are ``num_trials``, and wait for those of other processes, or replace lost ones."""
+        """Run trials until there are ``num_trials``, and wait for those of other processes, or replace lost ones.
+
+        Raises:
+            KeyboardInterrupt: After SIGINT or SIGTERM; the trial will be run again.
+        """
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            self.run_trials()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def run_trials(self) -> None:
+        """Do the work of :meth:`run`."""
         while True:
             with FileLock(self.folder / ".lock"):  # else several processes would begin the last trial
                 begun = self.begun()
@@ -174,6 +190,8 @@ class Search:
                 state, values = self.train(trial)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
+                for number in (signal.SIGINT, signal.SIGTERM):  # those of the terminal and of the search may both come
+                    signal.signal(number, signal.SIG_IGN)
                 RetryHeartbeatStaleTrialCallback()(self.study, self.stored(trial))
             self.record_end(trial, TrialState.FAIL)
             raise

@@ -144,12 +144,12 @@ def test_the_recipe_with_other_overrides(tmp_path: Path, trainings: Trainings) -
 
 
 def test_configs_of_the_user(tmp_path: Path, trainings: Trainings) -> None:
-    for folder, loss in (("own", "mine"), ("other configs", "yours")):
-        (tmp_path / folder / "loss").mkdir(parents=True)
-        hinge = (helpers.ROOT / "conf" / "loss" / "hinge.yaml").read_text()
-        (tmp_path / folder / "loss" / f"{loss}.yaml").write_text(hinge)
+    for folder, group, choice in (("own", "loss", "hinge"), ("other configs", "ema", "standard")):
+        (tmp_path / folder / group).mkdir(parents=True)
+        content = (helpers.ROOT / "conf" / group / f"{choice}.yaml").read_text()
+        (tmp_path / folder / group / "mine.yaml").write_text(content)
     flags = (f"--config-dir={tmp_path}/own", f"hydra.searchpath=['file://{tmp_path}/other configs']")
-    done = command("search", *flags, SPACE[0], "loss=mine,yours", *ONE, cwd=tmp_path)
+    done = command("search", *flags, SPACE[0], "loss=mine", "ema=mine", *ONE, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
