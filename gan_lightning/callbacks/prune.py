@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from pytorch_lightning import Callback, Trainer
 
+from gan_lightning.errors import one_line
 from gan_lightning.gan import GAN
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,13 @@ class Prune(Callback):
             return
         ends = torch.zeros((), device=trainer.strategy.root_device)
         if trainer.is_global_zero:
-            self.trial.report(float(value), trainer.global_step)
-            ends += self.trial.should_prune()
+            try:
+                self.trial.report(float(value), trainer.global_step)
+                ends += self.trial.should_prune()
+            except (
+                Exception
+            ) as error:  # a database that is locked or out of reach, or the search has given the trial up
+                log.warning("Step %d was not reported to the search: %s", trainer.global_step, one_line(error))
         if trainer.strategy.reduce(ends, reduce_op="max"):
             log.info("Ended by the search at step %d: %s is %.4g", trainer.global_step, self.monitor, value)
             sys.exit(self.code)

@@ -58,7 +58,7 @@ Search = schema(
     {
         str | None: "name storage",
         int: "num_trials workers",
-        list[str]: "overrides constraints",
+        list[str]: "overrides command_line constraints",
         Any: "objectives space sampler pruner",
     }
 )

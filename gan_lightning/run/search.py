@@ -1,14 +1,17 @@
 """A search for hyperparameters: Optuna proposes values, and each trial is a training run in a process of its own."""
 
 import json
+import math
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import hydra
@@ -21,13 +24,15 @@ from omegaconf import DictConfig
 from gan_lightning.errors import InputError, as_typed, third_party_errors
 from gan_lightning.metrics.evaluation import directions
 from gan_lightning.run import job, processes, resources
-from gan_lightning.run.config import compose, config_flags, fill_in, start_folder, to_dict, usable_metrics
-from gan_lightning.run.ranking import read_json
+from gan_lightning.run.config import compose, config_flags, fill_in, quoted, start_folder, to_dict, usable_metrics
+from gan_lightning.run.files import read_json, write_json
 from gan_lightning.run.schema import validate
 from gan_lightning.run.sweep import RECORD, report
 
 try:
     import optuna
+    import sqlalchemy
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, Trial, TrialState
 except ImportError as error:
@@ -35,12 +40,11 @@ except ImportError as error:
 
 WORKER = "GAN_LIGHTNING_WORKER"  # environment variable of processes that share a search's work
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of heartbeats, since 2021
+warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # ours outlast a locked database
 
-BEAT, GRACE = 5, 20  # seconds between signs of life of a trial, and without one until it is run again
-
-
-class TrialFailedError(Exception):
-    """A training run failed, or did not measure an objective."""
+HEARTBEAT_INTERVAL = 20  # seconds between a trial's heartbeats
+GRACE_PERIOD = 300  # seconds without one until the trial is run again: more than a pause of the machine or the network
+MARK = "gan_lightning"  # user attribute: of a study the record, of a trial its number once it has a heartbeat
 
 
 class Search:
@@ -51,109 +55,179 @@ class Search:
         name: Of the search.
 
     Raises:
-        InputError: If a value is wrong, or the folder holds another search.
+        InputError: If a value is wrong, or there is another search of this name.
     """
 
     def __init__(self, settings: Mapping[str, Any], name: str) -> None:
         self.settings, self.folder = settings, start_folder() / "outputs" / "searches" / name
-        for key, kind, example in (("space", dict, "{k: choice(1, 2)}"), ("objectives", list, "[fid,recall]")):
-            if not isinstance(value := settings[key], kind | None):
-                raise InputError(f"search.{key}={as_typed(value)}: must be like {example}")
-        lines = [f"{key}={values}" for key, values in (settings["space"] or {}).items()]
-        parsed = OverridesParser.create().parse_overrides([*lines, *settings["overrides"]])
-        overrides = {override.key_or_group: override for override in parsed}  # the last one of a key counts
-        self.fixed = [str(o.input_line) for o in overrides.values() if not o.is_sweep_override()]
-        self.space = {key: o for key, o in overrides.items() if o.is_sweep_override()}
-        if not self.space:
-            raise InputError("search.space={}: nothing to search; give a key several values, as in k=1,2")
-        for key, override in self.space.items():
-            with third_party_errors(str(override.input_line)):
-                suggest(FixedTrial({key: next(choices(override))}), key, override)
+        self.workers = min(settings["workers"], settings["num_trials"])
+        self.fixed, self.space = parse_overrides(settings)
         config = fill_in(training_config([*self.fixed, *(f"{k}={next(choices(o))}" for k, o in self.space.items())]))
         self.trainer = config.trainer
-        higher = directions(usable_metrics(config))
         monitored = config.monitor.removeprefix("validation/")
-        self.objectives = settings["objectives"] or [monitored]
-        higher |= {monitored: config.monitor_mode == "max"}
-        known = [metric for metric, direction in higher.items() if direction is not None]
-        if unknown := [metric for metric in self.objectives if metric not in known]:
-            raise InputError(f"search.objectives: {unknown[0]} is not measured; available are {', '.join(known)}")
-        self.bounds = dict(parse_bound(text, higher) for text in settings["constraints"])
+        higher = directions(usable_metrics(config)) | {monitored: config.monitor_mode == "max"}
+        self.objectives = parse_objectives(settings["objectives"] or [monitored], higher)
+        self.bounds = parse_bounds(settings["constraints"], higher)
         self.prunes = bool(settings["pruner"]) and self.objectives == [monitored]
-        self.claim({"command": "search", "arguments": [*self.fixed, *(str(o.input_line) for o in self.space.values())]})
-        url = settings["storage"] or f"sqlite:///{self.folder}/study.db"
-        with third_party_errors(f"search.storage={url}"):
-            storage = RDBStorage(
-                url,
-                heartbeat_interval=BEAT,
-                grace_period=GRACE,
+        self.folder.mkdir(parents=True, exist_ok=True)
+        url = storage_url(settings["storage"] or "", str(self.folder / "study.db"))
+        self.access = {"study_name": name, "storage": url.render_as_string(hide_password=False)}
+        with third_party_errors("search.pruner"):  # used by the trials' processes
+            hydra.utils.instantiate(settings["pruner"])
+        with third_party_errors("search.sampler"):
+            sampler = hydra.utils.instantiate(settings["sampler"])
+        wanted = ["maximize" if higher[metric] else "minimize" for metric in self.objectives]
+        record = {
+            "command": "search",
+            "arguments": [*self.fixed, *(str(o.input_line) for o in self.space.values())],
+            "objectives": self.objectives,
+            "directions": wanted,
+            "constraints": settings["constraints"],
+        }
+        with FileLock(self.folder / ".lock"), third_party_errors(f"search.storage={url.render_as_string()}"):
+            self.storage = RDBStorage(
+                self.access["storage"],
+                heartbeat_interval=HEARTBEAT_INTERVAL,
+                grace_period=GRACE_PERIOD,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )
-        self.access = {"study_name": name, "storage": url}
-        with third_party_errors("search"):
             self.study = optuna.create_study(
                 study_name=name,
-                storage=storage,
-                directions=["maximize" if higher[metric] else "minimize" for metric in self.objectives],
-                sampler=hydra.utils.instantiate(settings["sampler"]),
+                storage=self.storage,
+                directions=wanted,  # type: ignore[arg-type]
+                sampler=sampler,
                 load_if_exists=True,
             )
+            self.claim(record)
 
     def claim(self, record: dict[str, Any]) -> None:
-        """Write what the search is into its folder; InputError if it holds another one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
-            former = read_json(self.folder / RECORD)
-            if former and former != record:
+        """Write what the search is into its folder and its study; InputError if one of them holds another search."""
+        actual = {"directions": [direction.name.lower() for direction in self.study.directions]}
+        in_study = self.study.user_attrs.get(MARK, record) | actual
+        for former in (read_json(self.folder / RECORD) or record, in_study):
+            if other := [key for key in record if former.get(key) != record[key]]:
                 raise InputError(
-                    f"search.name={self.folder.name}: {self.folder} holds a search of "
-                    f"{as_typed(' '.join(former['arguments']))}; use another name"
+                    f"search.name={self.folder.name}: there is a search of this name with other {other[0]}, "
+                    f"{as_typed(former.get(other[0]))}; use another name"
                 )
-            job.write_json(self.folder / RECORD, record)
+        self.study.set_user_attr(MARK, record)
+        write_json(self.folder / RECORD, record)
 
     def run(self) -> None:
-        """Run trials until there are ``num_trials``, and wait for those of other processes, or replace lost ones."""
+        """Run trials until there are ``num_trials``, and wait for those of other processes, or replace lost ones.
+
+        Raises:
+            KeyboardInterrupt: After SIGINT or SIGTERM; the trial will be run again.
+        """
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            self.run_trials()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def run_trials(self) -> None:
+        """Do the work of :meth:`run`."""
         while True:
-            optuna.storages.fail_stale_trials(self.study)
-            trials = self.study.get_trials(deepcopy=False)
-            retried = {n for trial in trials for n in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
-            begun = [t for t in trials if t.state != TrialState.WAITING and t.number not in retried]
-            if len(begun) < self.settings["num_trials"]:
-                self.study.optimize(self.objective, n_trials=1, catch=(TrialFailedError,))
+            with FileLock(self.folder / ".lock"):  # else several processes would begin the last trial
+                begun = self.begun()
+                trial = self.begin() if len(begun) < self.settings["num_trials"] else None
+            if trial:
+                self.run_trial(trial)
             elif any(t.state == TrialState.RUNNING for t in begun):
-                time.sleep(GRACE / 4)
+                time.sleep(GRACE_PERIOD / 60)
             else:
                 return
 
-    def objective(self, trial: Trial) -> list[float]:
-        """Train with the values that Optuna proposes, and return the objectives."""
-        first = RetryHeartbeatStaleTrialCallback.retried_trial_number(self.stored(trial))
-        name = str(trial.number if first is None else first)
+    def begun(self) -> list[FrozenTrial]:
+        """Return the trials that have begun, but for those that were, or are to be, run again.
+
+        Lost trials are put in the queue: those without a heartbeat during the grace period.
+        """
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            if trial.user_attrs.get(MARK) != trial.number:  # Optuna would wait forever for a first heartbeat
+                self.heartbeat(trial)
+        optuna.storages.fail_stale_trials(self.study)
+        trials = self.study.get_trials(deepcopy=False)
+        retried = {n for trial in trials for n in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+        return [t for t in trials if t.state != TrialState.WAITING and t.number not in retried]
+
+    def begin(self) -> Trial:
+        """Return a trial of the queue, or a new one."""
+        trial = self.study.ask()
+        self.heartbeat(trial)
+        return trial
+
+    def heartbeat(self, trial: Trial | FrozenTrial) -> None:
+        """Record a heartbeat of a trial, and that it has one, unless the trial has ended."""
+        with suppress(UpdateFinishedTrialError):
+            self.storage.record_heartbeat(trial._trial_id)
+            self.storage.set_trial_user_attr(trial._trial_id, MARK, trial.number)
+
+    @contextmanager
+    def heartbeats(self, trial: Trial) -> Iterator[None]:
+        """Record heartbeats of a trial within the context."""
+        ended = threading.Event()
+
+        def record() -> None:
+            while not ended.wait(HEARTBEAT_INTERVAL):
+                with suppress(Exception):  # the database is locked or out of reach; the next one may succeed
+                    self.storage.record_heartbeat(trial._trial_id)
+
+        thread = threading.Thread(target=record, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def run_trial(self, trial: Trial) -> None:
+        """Run a trial and record its end. An interrupted one is put in the queue, and KeyboardInterrupt raised."""
+        try:
+            with self.heartbeats(trial):
+                state, values = self.train(trial)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                for number in (signal.SIGINT, signal.SIGTERM):  # those of the terminal and of the search may both come
+                    signal.signal(number, signal.SIG_IGN)
+                RetryHeartbeatStaleTrialCallback()(self.study, self.stored(trial))
+            self.record_end(trial, TrialState.FAIL)
+            raise
+        self.record_end(trial, state, values)
+
+    def train(self, trial: Trial) -> tuple[TrialState, list[float] | None]:
+        """Train with the values that Optuna proposes; return the trial's state and the objectives, if it is complete.
+
+        Raises:
+            KeyboardInterrupt: If the run was interrupted.
+        """
+        name = folder_name(self.stored(trial))
         overrides = [*self.fixed, *(f"{key}={suggest(trial, key, o)}" for key, o in self.space.items())]
-        result = job.run(
-            "train",
-            overrides,
-            self.folder / name,
-            training_config(overrides),
-            share=self.share(trial),
-            show=False,
-        )
-        print(": ".join(filter(None, (f"Trial {name} {result['status']}", result["reason"]))), flush=True)
-        if result["status"] == "interrupted":
-            RetryHeartbeatStaleTrialCallback()(self.study, self.stored(trial))  # for the same command
-            raise KeyboardInterrupt
-        if result["status"] == "pruned":
-            raise optuna.TrialPruned
-        if result["status"] == "failed":
-            raise TrialFailedError(result["reason"])
+        config = training_config(overrides)
+        result = job.run("train", overrides, self.folder / name, config, share=self.share(trial), show=False)
+        status, reason = result["status"], result["reason"]
         metrics = read_json(self.folder / name / "metrics.json")
         needed = (*self.objectives, *self.bounds)
         found = {metric: metrics[f"val_{metric}"] for metric in needed if f"val_{metric}" in metrics}
-        if missing := {*needed} - found.keys():
-            raise TrialFailedError(f"{min(missing)} was not measured, or is not finite")
-        for metric, (sign, bound) in self.bounds.items():
-            trial.set_constraint(metric, sign * (found[metric] - bound))
-        return [found[metric] for metric in self.objectives]
+        missing = {*needed} - found.keys() if status == "finished" else ()
+        if missing:
+            status, reason = "failed", f"{min(missing)} was not measured, or is not finite"
+        print(": ".join(filter(None, (f"Trial {name} {status}", reason))), flush=True)
+        if status == "interrupted":
+            raise KeyboardInterrupt
+        if status != "finished":
+            return TrialState.PRUNED if status == "pruned" else TrialState.FAIL, None
+        with suppress(UpdateFinishedTrialError):
+            for metric, (sign, bound) in self.bounds.items():
+                trial.set_constraint(metric, sign * (found[metric] - bound))
+        return TrialState.COMPLETE, [found[metric] for metric in self.objectives]
+
+    def record_end(self, trial: Trial, state: TrialState, values: list[float] | None = None) -> None:
+        """Record the end of a trial, unless another process has: it took the trial for lost, and runs it again."""
+        with suppress(UpdateFinishedTrialError):
+            self.study.tell(trial, values, state=state, skip_if_finished=True)
 
     def stored(self, trial: Trial) -> FrozenTrial:
         """Return a trial as the study has it now."""
@@ -163,11 +237,17 @@ class Search:
     def share(self, trial: Trial) -> Iterator[dict[str, str]]:
         """Hold a trial's share of the machine, and yield the variables of its process."""
         access = self.access | {"trial_id": trial._trial_id, "pruner": self.settings["pruner"]}
-        with resources.share(self.trainer, jobs=self.settings["workers"]) as variables:
+        with resources.share(self.trainer, jobs=self.workers) as variables:
             yield variables | ({job.TRIAL: json.dumps(access)} if self.prunes else {})
 
+    def best(self) -> list[str]:
+        """Return the names of the best trials' folders: all of the Pareto front, if there are several objectives."""
+        return [folder_name(trial) for trial in self.study.best_trials]
+
     def figures(self) -> list[Any]:
-        """Return Optuna's own figures of the study, as plotly figures."""
+        """Return Optuna's own figures of the study, as plotly figures; none of more than three objectives."""
+        if not optuna.visualization.is_available() or len(self.objectives) > 3:
+            return []
         if len(self.objectives) == 1:
             return [optuna.visualization.plot_optimization_history(self.study)]
         return [optuna.visualization.plot_pareto_front(self.study, target_names=self.objectives)]
@@ -183,25 +263,96 @@ def search(config: DictConfig) -> None:
         found.run()
         return
     processes.mark_sweep()
-    if settings["workers"] > 1:
-        command = [sys.executable, "-m", "gan_lightning.search", *sys.argv[1:]]
-        workers = [subprocess.Popen(command, env=os.environ | {WORKER: "1"}) for _ in range(settings["workers"])]
-        try:
-            for worker in workers:
-                worker.wait()
-        finally:
-            for worker in workers:  # after Ctrl-C, which they have received, too
-                worker.wait()
+    failed: list[int] = []
+    if found.workers > 1:
+        failed = [code for code in run_workers(found.workers) if code]
     else:
         found.run()
-    report(found.folder, again="", figures=found.figures())
+    message = f"search.workers={settings['workers']}: {len(failed)} failed, with exit codes {as_typed(failed)}"
+    if len(failed) == found.workers:
+        sys.exit(message)
+    best = found.best()
+    if found.bounds and not best:
+        print(f"No run meets search.constraints={as_typed(settings['constraints'])}")
+    report(found.folder, again="", figures=found.figures(), best=best)
+    if failed:
+        sys.exit(message)
+
+
+def run_workers(number: int) -> list[int]:
+    """Run this command in several processes that share its work; return their exit codes."""
+    command = [sys.executable, "-m", "gan_lightning.search", *sys.argv[1:]]
+    workers = [subprocess.Popen(command, env=os.environ | {WORKER: "1"}) for _ in range(number)]
+    try:
+        return [worker.wait() for worker in workers]
+    finally:
+        for worker in workers:  # after Ctrl-C, which they have received, too
+            worker.wait()
+
+
+def folder_name(trial: FrozenTrial) -> str:
+    """Return the name of a trial's folder: its number, or that of the trial that it runs again."""
+    first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return str(trial.number if first is None else first)
+
+
+def storage_url(typed: str, path: str) -> sqlalchemy.URL:
+    """Return the URL of the storage as typed, or of an SQLite file; InputError without its password if it is wrong."""
+    if not typed:
+        return sqlalchemy.URL.create("sqlite", database=path)
+    with third_party_errors(f"search.storage={re.sub('//.*@', '//***@', typed)}"):
+        return sqlalchemy.make_url(typed)
 
 
 def training_config(overrides: list[str]) -> DictConfig:
-    """Return the config of training with overrides; InputError if they are wrong."""
-    folders = [flag.partition("=")[2] for flag in config_flags() if flag.startswith("--config-dir")]
-    path = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"] if folders else []
+    """Return the config of training with overrides, and this command's folders; InputError if they are wrong."""
+    folders: list[Any] = []
+    for flag in config_flags():
+        if flag.startswith("--config-dir="):
+            folders.append(f"file://{flag.partition('=')[2]}")
+        else:  # hydra.searchpath=[...]
+            folders.extend(OverridesParser.create().parse_override(flag).value())  # type: ignore[arg-type]
+    path = [f"hydra.searchpath=[{','.join(quoted(folder) for folder in folders)}]"] if folders else []
     return validate("train", compose("train", [*overrides, *path]))
+
+
+def parse_overrides(settings: Mapping[str, Any]) -> tuple[list[str], dict[str, Override]]:
+    """Return the overrides of all runs, and by key those with several values, from the keys of ``conf/search/``.
+
+    The command line's take precedence over a file's, and overrides over the space.
+
+    Raises:
+        InputError: If they are wrong, or no key has several values.
+    """
+    space, parser = settings["space"] or {}, OverridesParser.create()
+    if not isinstance(space, dict):
+        raise InputError(f"search.space={as_typed(space)}: must be like {{k: choice(1, 2)}}")
+    parsed = []
+    for key, values in space.items():
+        with third_party_errors(f"search.space.{key}={as_typed(values)}"):
+            parsed.append(parser.parse_override(f"{key}={values}"))
+    with third_party_errors(f"search.overrides={as_typed(settings['overrides'])}"):
+        parsed += parser.parse_overrides(settings["overrides"])
+    parsed += parser.parse_overrides(settings["command_line"])
+    overrides = {override.key_or_group: override for override in parsed}  # the last one of a key counts
+    searched = {key: override for key, override in overrides.items() if override.is_sweep_override()}
+    if not searched:
+        raise InputError("search.space={}: nothing to search; give a key several values, as in k=1,2")
+    for key, override in searched.items():
+        with third_party_errors(str(override.input_line)):
+            suggest(FixedTrial({key: next(choices(override))}), key, override)
+    return [str(o.input_line) for o in overrides.values() if not o.is_sweep_override()], searched
+
+
+def parse_objectives(objectives: Any, metrics: Mapping[str, bool | None]) -> list[str]:
+    """Return the objectives; InputError if they are no list of metrics with a direction."""
+    typed = f"search.objectives={as_typed(objectives)}"
+    if not isinstance(objectives, list):
+        raise InputError(f"{typed}: must be like [fid,recall]")
+    known = [metric for metric, higher in metrics.items() if higher is not None]
+    if unknown := [metric for metric in objectives if metric not in known]:
+        raise InputError(f"{typed}: {as_typed(unknown[0])} is not measured; available are {', '.join(known)}")
+    return objectives
 
 
 def choices(override: Override) -> Iterator[Any]:
@@ -230,15 +381,22 @@ def suggest(trial: BaseTrial, key: str, override: Override) -> Any:
     return f"{trial.suggest_float(key, float(numbers[0]), float(numbers[-1]), step=float(values.step)):.6g}"
 
 
-def parse_bound(text: Any, metrics: Collection[str]) -> tuple[str, tuple[int, float]]:
-    """Return the metric of a constraint such as "fid <= 2", and (sign, bound): it holds if sign * (value - bound) <= 0.
+def parse_bounds(constraints: Sequence[str], metrics: Collection[str]) -> dict[str, tuple[int, float]]:
+    """Return (sign, bound) by metric of constraints such as "fid <= 2": they hold if sign * (value - bound) <= 0.
 
     Raises:
-        InputError: If it is no constraint of one of the metrics.
+        InputError: If one is no constraint of a metric.
     """
-    found = re.fullmatch(r"\s*(\w+)\s*([<>])=\s*(\S+)\s*", str(text))
-    if not found or found[1] not in metrics:
-        example = f"as in '{next(iter(metrics))} <= 2'"
-        raise InputError(f"search.constraints: {as_typed(text)} must be a metric, <= or >=, and a bound, {example}")
-    with third_party_errors(f"search.constraints: {text}"):
-        return found[1], (-1 if found[2] == ">" else 1, float(found[3]))
+    bounds = {}
+    for text in constraints:
+        found = re.fullmatch(r"\s*(\w+)\s*([<>])=\s*(\S+)\s*", text)
+        bound = math.nan
+        with suppress(ValueError):
+            bound = float(found[3]) if found else bound
+        if not found or found[1] not in metrics or not math.isfinite(bound):
+            raise InputError(
+                f"search.constraints={as_typed(constraints)}: {text} must be a metric, <= or >=, and a number, "
+                f"as in '{next(iter(metrics))} <= 2'"
+            )
+        bounds[found[1]] = (-1 if found[2] == ">" else 1, bound)
+    return bounds

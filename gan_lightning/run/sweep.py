@@ -77,9 +77,11 @@ def arguments_for(name: str, typed: Sequence[str]) -> list[str]:
     """
     arguments = [*typed]
     if name == "search":  # its own keys, and those of training
-        own = [a for a in typed if a.startswith(("-", "hydra", "search.", "search="))]
+        if several := [a for a in typed if a in ("-m", "--multirun", "hydra.mode=MULTIRUN")]:
+            raise InputError(f"{several[0]}: a search tries several values of a key by itself; remove it")
+        own = [a for a in typed if a.startswith("-") or a.lstrip("+~").startswith(("hydra", "search.", "search="))]
         overrides = ",".join(quoted(a) for a in typed if a not in own)
-        return [*own, f"search.overrides=[{overrides}]"] if overrides else own
+        return [*own, f"search.command_line=[{overrides}]"] if overrides else own
     given = next((a for a in typed if a.startswith("sweep=") and a[6:] not in choices_of("sweep")), "")
     if given and (folder := Path(unquoted(given[6:]))).is_dir():
         record = read_json(folder / RECORD)

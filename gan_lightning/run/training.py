@@ -240,10 +240,10 @@ def reported_errors(config: DictConfig, trainer: pl.Trainer, checkpoint: Checkpo
             raise InputError(line + where) from error
         raise
     except SystemExit as stop:  # Lightning's own, after a signal
-        if stop.code == PRUNED:
-            raise
         if not trainer.is_global_zero:
             sys.exit(0)  # Lightning kills the first rank when another one fails before it
+        if stop.code == PRUNED:
+            raise
         run, callbacks = Path(trainer.default_root_dir), trainer.callbacks  # type: ignore[attr-defined]
         received = next((c.stopped_by or c.received for c in callbacks if isinstance(c, SaveCheckpoints)), None)
         by_keyboard = isinstance(stop.__context__, KeyboardInterrupt)

@@ -56,7 +56,7 @@ def test_devices_of_a_job() -> None:
     for devices, number in ((2, 2), ("3", 3), ([0, 1], 2), ("0,1", 2), ("4,", 1)):
         assert resources.devices_of_a_job({"devices": devices}) == number
     assert resources.devices_of_a_job({}) == 1
-    with pytest.raises(ValueError, match="^trainer.devices=auto: must be a number"):
+    with pytest.raises(ValueError, match=r"^trainer\.devices=auto: must be a number"):
         resources.devices_of_a_job({"devices": "auto"})
 
 

@@ -17,6 +17,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from gan_lightning.run import job, sweep
+from gan_lightning.run.files import read_json
 from tests import helpers
 from tests.helpers import SMALL, call, command, last, metrics, resume, same
 
@@ -180,7 +181,7 @@ def test_ctrl_c_saves_the_jobs_of_any_launcher(launcher: str, tmp_path: Path) ->
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    while {job.read_json(path.parent / "job.json")["status"] for path in logs} != {"interrupted"}:
+    while {read_json(path.parent / "job.json")["status"] for path in logs} != {"interrupted"}:
         assert time.monotonic() < end
         time.sleep(0.1)
     assert all(last(path.parent)["global_step"] > 0 for path in logs)
