@@ -89,7 +89,7 @@ def arguments_for(name: str, typed: Sequence[str]) -> list[str]:
             other = f"a sweep of gan_lightning.{record['command']}" if record else f"no sweep: it has no {RECORD}"
             raise InputError(f"{given}: this folder holds {other}")
         rest = [a for a in typed if a != given and a not in ("-m", "--multirun")]
-        former = [a for a in record["arguments"] if not a.startswith(LAUNCHER) or not any_of(rest, LAUNCHER)]
+        former = [a for a in record.get("arguments", []) if not a.startswith(LAUNCHER) or not any_of(rest, LAUNCHER)]
         print(f"Continuing {folder}: {' '.join(former)}")
         return ["-m", *former, *rest, f"hydra.sweep.dir={quoted(folder)}"]
     if not {"-m", "--multirun"} & {*typed} or any_of(typed, "hydra.sweep.dir="):
