@@ -160,7 +160,8 @@ def is_held(sweep: Path) -> bool:
 
 @contextmanager
 def running() -> Iterator[None]:
-    """Release the lock of a sweep that the context runs; InputError if its launcher fails, and not a job."""
+    """Release what a sweep that the context runs has taken; InputError if its launcher fails, and not a job."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except Exception as error:
@@ -170,6 +171,8 @@ def running() -> Iterator[None]:
         line = f"{type(error).__name__}: {one_line(error)}"  # as of one whose process was killed
         raise InputError(f"hydra/launcher: {line}; the same command continues the sweep") from error
     finally:
+        if signal.getsignal(signal.SIGINT) is stop:
+            signal.signal(signal.SIGINT, handler)
         while LOCKS:
             LOCKS.pop().release()
 

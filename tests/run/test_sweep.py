@@ -164,6 +164,7 @@ def test_a_launcher_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     done = command("train", "-m", "seed=0,1", "hydra/launcher=joblib", cwd=tmp_path)
     line = "hydra/launcher: RuntimeError: a worker process was terminated; the same command continues the sweep\n"
     assert (done.returncode, done.stderr) == (1, line)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # that of sweeps is gone
 
 
 @pytest.mark.slow
