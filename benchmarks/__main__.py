@@ -369,7 +369,7 @@ def measure_scaling(rounds: int) -> list[Row]:
             typed = (f"experiment={recipe}", *short_run(300 if recipe == "default" else 60))
             variants = scaling.ranks(training_run, Path(name), *typed, batch=batch)
             rows += compare(f"{recipe}, fp32", variants, base=next(iter(variants)), rounds=rounds)
-        sweeps = scaling.jobs(Path(name), *short_run(1500))
+        sweeps = scaling.jobs(Path(name), *short_run(500))
         return rows + compare("two jobs", sweeps, base="basic", rounds=rounds, unit="s")
 
 

@@ -374,6 +374,7 @@ def silence_lightning() -> None:
         ".*ended before the epoch ended and your dataloader is not resumable.*",
         "Checkpoint directory .* exists and is not empty.",
         "The dirpath has changed from .*",
+        "Grad strides do not match bucket view strides.*",  # of convolutions in channels_last, on several devices
         "The number of training batches .* is smaller than the logging interval.*",
     ):
         warnings.filterwarnings("ignore", message)
