@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 
 from gan_lightning.run import build, config, schema
 from gan_lightning.run.build import GAN_TRAINER_KEYS
-from gan_lightning.run.search import choices, training_config
+from gan_lightning.run.search_space import choices, training_config
 
 FILES = sorted(p.relative_to(config.CONF).with_suffix("") for p in config.CONF.rglob("*.yaml"))
 ROOTS = [str(p) for p in FILES if len(p.parts) == 1]

@@ -43,9 +43,7 @@ class Prune(Callback):
             try:
                 self.trial.report(float(value), trainer.global_step)
                 ends += self.trial.should_prune()
-            except (
-                Exception
-            ) as error:  # a database that is locked or out of reach, or the search has given the trial up
+            except Exception as error:  # the database is out of reach, or the search has given the trial up
                 log.warning("Step %d was not reported to the search: %s", trainer.global_step, one_line(error))
         if trainer.strategy.reduce(ends, reduce_op="max"):
             log.info("Ended by the search at step %d: %s is %.4g", trainer.global_step, self.monitor, value)

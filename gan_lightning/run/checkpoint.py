@@ -21,11 +21,11 @@ from gan_lightning.run.config import (
     HYPERPARAMETERS,
     checkpoint_path,
     flatten,
-    number_of_processes,
     project_folder,
     resolve_paths,
     to_dict,
 )
+from gan_lightning.run.resources import number_of_processes
 from gan_lightning.run.schema import validate
 
 FORMAT_VERSION = 2

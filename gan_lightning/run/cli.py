@@ -28,6 +28,7 @@ from gan_lightning.run import sweep
 from gan_lightning.run.config import (
     CONF,
     clear_none_choices,
+    config_dirs,
     expand_home,
     quoted,
     resolve_paths,
@@ -112,11 +113,6 @@ def joined(typed: list[str]) -> list[str]:
 def flags_first(arguments: Iterable[str]) -> list[str]:
     """Return a command's arguments with the flags in front of the overrides, as argparse needs them."""
     return sorted(arguments, key=lambda a: not re.match(r"-m$|--multirun$|--[\w-]+=", a))
-
-
-def config_dirs() -> list[Path]:
-    """Return the folders that this command names by ``--config-dir``."""
-    return [Path(a.partition("=")[2]) for a in sys.argv[1:] if a.startswith("--config-dir=")]
 
 
 def refuse_hidden_files() -> None:

@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -89,23 +89,6 @@ def job_id() -> str | None:
     if "SLURM_JOB_ID" in environ:
         return "-".join(environ[key] for key in ("SLURM_JOB_ID", "SLURM_STEP_ID") if key in environ)
     raise InterpolationResolutionError(f"must be the same for all {number} processes; add hydra.run.dir=FOLDER")
-
-
-def number_of_processes(trainer: Mapping[Any, Any]) -> int:
-    """Return how many processes, one per device, Lightning's trainer uses; InputError if they cannot be counted."""
-    import torch
-
-    devices, nodes = trainer["devices"], trainer["num_nodes"]
-    if isinstance(devices, str) and "," in devices:
-        devices = [device for device in devices.split(",") if device.strip()]
-    if isinstance(devices, Sequence) and not isinstance(devices, str):
-        return len(devices) * nodes
-    if str(devices) in ("auto", "-1"):
-        on_cpu = trainer["accelerator"] == "cpu" or not torch.accelerator.is_available()
-        return (1 if on_cpu else torch.accelerator.device_count()) * nodes
-    if not str(devices).isdecimal() or int(devices) < 1:
-        raise InputError(f"trainer.devices={as_typed(devices)}: must be a number of at least 1, a list, or auto")
-    return int(devices) * nodes
 
 
 def project_folder(name: str) -> str:
@@ -260,9 +243,8 @@ def resolve_paths(config: DictConfig) -> DictConfig:
             path = value = str(OmegaConf.select(config, key))
             if path.startswith("~/"):
                 path = str(Path.home()) + path[1:]
-            if (
-                start != Path.cwd() and "://" not in path and (not key.endswith("weights") or (start / path).is_file())
-            ):  # else a bare name
+            is_name = "://" in path or (key.endswith("weights") and not (start / path).is_file())  # of no file here
+            if start != Path.cwd() and not is_name:
                 path = str(start / path)
             if path != value:
                 OmegaConf.update(config, key, path)
@@ -325,6 +307,11 @@ def config_flags() -> list[str]:
     job = HydraConfig.get()
     folders = [f"--config-dir={s.path}" for s in job.runtime.config_sources if s.provider == "command-line"]
     return folders + [override for override in job.overrides.hydra if override.startswith("hydra.searchpath")]
+
+
+def config_dirs() -> list[Path]:
+    """Return the folders that this command names by ``--config-dir``."""
+    return [Path(a.partition("=")[2]) for a in sys.argv[1:] if a.startswith("--config-dir=")]
 
 
 def typed_overrides() -> list[str]:

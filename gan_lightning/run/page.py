@@ -66,7 +66,7 @@ def render(name: str, ranking: Ranking, tables: Mapping[str, Table], figures: Se
         plotly: The library's JavaScript.
     """
     own = [figure_of_key(ranking, key) for key in drawn_keys(ranking)]
-    specs = [*own, *parallel_coordinates(ranking), *map(plain_figure, figures)]
+    specs = [*own, *parallel_coordinates(ranking), *map(spec_of, figures)]
     contents = {
         "title": escape(f"Sweep of {', '.join(ranking.swept)}" if ranking.swept else "Sweep"),
         "subtitle": escape(name),
@@ -234,14 +234,14 @@ def trace(ranking: Ranking, key: str, scale: Axis, groups: Sequence[list[Job]], 
         "x": positions,
         "y": [mean(numbers) for numbers in values],
         "error_y": {"array": spreads, "visible": any(spreads)},
-        "text": ["<br>".join(map(plotly_text, described(ranking, jobs[0], but="seed"))) for jobs in ordered],
+        "text": ["<br>".join(map(plotly_text, described(ranking, jobs[0], without="seed"))) for jobs in ordered],
         "hovertemplate": "%{text}<br>%{y:.4g}<extra></extra>",
     }
 
 
-def described(ranking: Ranking, job: Job, but: str = "") -> list[str]:
+def described(ranking: Ranking, job: Job, without: str = "") -> list[str]:
     """Return the overrides of a job that differ between jobs, with short keys; its name if there are none."""
-    keys = [key for key in ranking.swept if key != but and key in job.overrides]
+    keys = [key for key in ranking.swept if key != without and key in job.overrides]
     pairs = zip(short(ranking.swept), ranking.swept, strict=True)
     return [f"{head}={job.overrides[key]}" for head, key in pairs if key in keys] or [job.name]
 
@@ -273,12 +273,12 @@ def key_dimension(title: str, values: Sequence[str]) -> dict[str, Any]:
     scale = axis(values)
     at = math.log10 if scale.log else float
     dimension: dict[str, Any] = {"label": plotly_text(title), "values": [at(scale.positions[v]) for v in values]}
-    if scale.ticks:  # as plain text
+    if scale.ticks:  # in which plotly knows no tags
         dimension |= {"tickvals": [*map(at, scale.ticks)], "ticktext": [*map(cut, scale.ticks.values())]}
     return dimension
 
 
-def plain_figure(figure: Any) -> dict[str, Any]:
+def spec_of(figure: Any) -> dict[str, Any]:
     """Return a figure of plotly's with its title as the caption, to be drawn in the page's colors."""
     content = json.loads(figure.to_json())
     layout = content.get("layout", {})

@@ -75,7 +75,7 @@ def run(
 
 
 def mark_sweep() -> None:
-    """Let the processes that this one starts find it by :func:`stop_with_sweep`."""
+    """Set the environment variable by which the jobs of a sweep, :func:`stop_with_sweep`, find this process."""
     os.environ[SWEEP] = f"{socket.gethostname()}:{os.getpid()}"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run.files import acquire
 
 MOST_JOBS = 8  # simultaneous ones on the CPU: each needs a gigabyte of memory
@@ -36,6 +37,28 @@ def gpus() -> list[str]:
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
+def count_devices(devices: Any) -> int | None:
+    """Return how many devices of a node ``trainer.devices`` means; None if that depends on the machine, or is wrong."""
+    if isinstance(devices, str) and "," in devices:
+        devices = [device for device in devices.split(",") if device.strip()]
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices)
+    return int(devices) if str(devices).isdecimal() and int(devices) > 0 else None
+
+
+def number_of_processes(trainer: Mapping[Any, Any]) -> int:
+    """Return how many processes, one per device, Lightning's trainer uses; InputError if they cannot be counted."""
+    import torch
+
+    devices, number = trainer["devices"], count_devices(trainer["devices"])
+    if str(devices) in ("auto", "-1"):
+        on_cpu = trainer["accelerator"] == "cpu" or not torch.accelerator.is_available()
+        number = 1 if on_cpu else torch.accelerator.device_count()
+    if number is None:
+        raise InputError(f"trainer.devices={as_typed(devices)}: must be a number of at least 1, a list, or auto")
+    return number * trainer["num_nodes"]
+
+
 def gpus_of_a_job(trainer: Mapping[str, Any]) -> int:
     """Return how many NVIDIA GPUs a job uses: 0 on the CPU, or if it names them itself.
 
@@ -53,12 +76,9 @@ def gpus_of_a_job(trainer: Mapping[str, Any]) -> int:
 def devices_of_a_job(trainer: Mapping[str, Any]) -> int:
     """Return how many devices of a node, on any machine, a job uses; ValueError if that depends on the machine."""
     devices = trainer.get("devices", 1)
-    names = devices.strip(",").split(",") if isinstance(devices, str) and "," in devices else devices
-    if isinstance(names, Sequence) and not isinstance(names, str):
-        return len(names)
-    if not str(devices).isdecimal():
+    if (number := count_devices(devices)) is None:
         raise ValueError(f"trainer.devices={devices}: must be a number, as SLURM reserves so many GPUs")
-    return int(devices)
+    return number
 
 
 def jobs_at_once(trainer: Mapping[str, Any]) -> int:

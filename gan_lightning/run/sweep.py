@@ -19,7 +19,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import InputError, as_typed, file_error, one_line
 from gan_lightning.run import job, processes, resources
-from gan_lightning.run.config import CONF, argument, command_line, quoted, shorten, start_folder, typed_overrides
+from gan_lightning.run.config import (
+    CONF,
+    argument,
+    command_line,
+    config_dirs,
+    quoted,
+    shorten,
+    start_folder,
+    typed_overrides,
+)
 from gan_lightning.run.files import acquire, read_json, write_json
 from gan_lightning.run.job import ENDED
 from gan_lightning.run.ranking import read_jobs
@@ -28,7 +37,7 @@ from gan_lightning.run.summary import summarize, write_html
 
 SWEEPS = Path("outputs/sweeps")
 RECORD = "sweep.json"  # in a sweep's folder: its command, and whether it has ended
-BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # one job after the other, in this process
+BASIC = "BasicLauncher"  # runs one job after the other, in this process
 SOME_FAILED = 3  # exit code
 LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
 CHANGEABLE = (*LAUNCHER, "retry_failed=")  # arguments that do not change the jobs
@@ -46,7 +55,7 @@ def run_job(name: str, config: DictConfig) -> float | None:
     """
     hydra = HydraConfig.get()
     sweep = Path(os.path.abspath(start_folder() / hydra.sweep.dir))  # noqa: PTH100
-    folder, launcher = Path(hydra.runtime.output_dir), hydra.launcher._target_.rpartition(".")[2]
+    folder, launcher = Path(hydra.runtime.output_dir), launcher_of(hydra)
     overrides = [typed for typed in typed_overrides() if not typed.startswith(CHANGEABLE)]
     trainer = config.get("trainer") or {"accelerator": config.get("device", "cpu")}
     shared = None
@@ -54,7 +63,7 @@ def run_job(name: str, config: DictConfig) -> float | None:
         jobs = hydra.launcher.get("n_jobs") or resources.jobs_at_once(trainer)
         slots = sweep / ".slots" if launcher == "LocalLauncher" else None  # it starts all jobs together
         shared = resources.share(trainer, jobs=jobs if jobs > 0 else resources.cores(), folder=slots)
-    retry, is_basic = config.get("retry_failed", True), launcher == "BasicLauncher"
+    retry, is_basic = config.get("retry_failed", True), launcher == BASIC
     result = job.run(name, overrides, folder, config, retry=retry, share=shared, show=is_basic)
     if not job.is_first_task():
         return None
@@ -65,6 +74,11 @@ def run_job(name: str, config: DictConfig) -> float | None:
         sys.exit(128 + signal.Signals[result["reason"]])
     row = next((row for row in summary.rows if row["job"] == own), {})
     return row.get(summary.monitor or "")
+
+
+def launcher_of(hydra: Any) -> str:
+    """Return the name of the launcher's class."""
+    return hydra.launcher._target_.rpartition(".")[2]
 
 
 def arguments_for(name: str, typed: Sequence[str]) -> list[str]:
@@ -133,9 +147,8 @@ def unquoted(text: str) -> str:
 
 def fingerprint() -> str:
     """Return a hash of all configs: a sweep is not continued with others."""
-    flags = [Path(a.partition("=")[2]) for a in sys.argv if a.startswith("--config-dir=")]
     found = hashlib.sha256()
-    for folder in (CONF, *flags):
+    for folder in (CONF, *config_dirs()):
         for path in sorted(folder.rglob("*.yaml")):
             found.update(path.read_bytes())
     return found.hexdigest()[:16]
@@ -212,13 +225,13 @@ def start(config: DictConfig) -> None:
     folder, name = Path(config.hydra.sweep.dir), config.hydra.job.name
     if "out" in config and not OmegaConf.is_interpolation(config, "out") and Path(config.out or "").is_absolute():
         sys.exit(f"out={config.out}: every job would write it; a relative path is in each job's own folder")
-    record, own = read_json(folder / RECORD), recorded(sys.argv[1:])
+    record, own, configs = read_json(folder / RECORD), recorded(sys.argv[1:]), fingerprint()
     if record:
         former = record.get("arguments", [])
         if (record.get("command"), without(CHANGEABLE, former)) != (name, without(CHANGEABLE, own)):
             line = as_typed(" ".join(former))
             sys.exit(f"hydra.sweep.dir={folder}: holds another sweep, of {line}; use a new folder")
-        if record.get("configs") != fingerprint():
+        if record.get("configs") != configs:
             print("The configs are not those with which this sweep began; its finished jobs are kept", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -226,8 +239,8 @@ def start(config: DictConfig) -> None:
         sys.exit(f"hydra.sweep.dir={folder}: another process is running this sweep")
     LOCKS.append(lock)
     processes.mark_sweep()
-    write_json(folder / RECORD, {"command": name, "arguments": own, "configs": fingerprint(), "ended": False})
-    if config.hydra.launcher._target_ != BASIC and threading.current_thread() is threading.main_thread():
+    write_json(folder / RECORD, {"command": name, "arguments": own, "configs": configs, "ended": False})
+    if launcher_of(config.hydra) != BASIC and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, stop)
 
 
