@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -26,6 +27,7 @@ API = {
     "callbacks": ["gan_lightning.callbacks"],
     "sampling": ["gan_lightning.sampling", "gan_lightning.visualize"],
 }
+entries = cache(describe)
 GROUPS = sorted({str(path.parent.relative_to(CONF)) for path in CONF.glob("*/**/*.yaml")} - {*INTERNAL})
 COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml"))
 
@@ -153,7 +155,7 @@ def keys_table(path: Path) -> list[str]:
     """Return the lines of a table of a config file's keys; none if it has no keys."""
     written = dict(comments(path))
     rows, first = [], package(path)
-    for key, value, _ in describe(path):
+    for key, value, _ in entries(path):
         full = f"{first}{key}"
         comment = written.get(full, "")
         if full.startswith("hydra.") or full == "hydra" or (value == "" and not comment):
@@ -180,7 +182,7 @@ def comments(path: Path) -> Iterator[tuple[str, str]]:
 def own_comments(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the comment of each key of a config file that has one, with the key as typed."""
     first = package(path)
-    yield from ((f"{first}{key}", comment) for key, _, comment in describe(path) if comment)
+    yield from ((f"{first}{key}", comment) for key, _, comment in entries(path) if comment)
 
 
 def package(path: Path) -> str:
