@@ -3,6 +3,7 @@
 Only one image is computed at a time, so that all shapes are fixed. What depends on weights alone, as spectral
 normalization does, is computed here; batch normalization becomes part of the layer before it where it can.
 """
+# ruff: noqa: D102, PLR0917 - methods of Builder have the names and arguments of ATen's operations
 
 import math
 from collections.abc import Callable, Sequence
@@ -32,7 +33,12 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "step": lambda x, a, b: (x > a).float(),
     "tanh": lambda x, a, b: x.tanh(),
 }
-PAIRS = {"add": torch.add, "mul": torch.mul, "maximum": torch.maximum, "minimum": torch.minimum}
+PAIRS: dict[str, Callable[..., Tensor]] = {
+    "add": torch.add,
+    "mul": torch.mul,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+}
 REDUCTIONS: dict[str, Callable[..., Tensor]] = {
     "sum": torch.sum,
     "mean": torch.mean,
@@ -145,13 +151,7 @@ def compute(name: str, x: Tensor, *others: Tensor, **settings: Any) -> Tensor:
         case "linear":
             return F.linear(x.reshape(-1, others[0].shape[1]), *others)
         case "convolution":
-            groups, pairs = settings["groups"], {k: settings[k] for k in ("stride", "padding", "dilation")}
-            if not settings["transposed"]:
-                return F.conv2d(x, *others, groups=groups, **pairs)
-            kernel, weight = settings["kernel"], others[0]
-            weight = weight.view(groups, -1, *kernel, weight.shape[1]).permute(0, 4, 1, 2, 3).flatten(0, 1)
-            extra = settings["output_padding"]
-            return F.conv_transpose2d(x, weight, *others[1:], groups=groups, output_padding=extra, **pairs)
+            return convolve(x, *others, **settings)
         case "affine":  # a factor and a summand for each channel
             return x.reshape(len(others[0]), -1) * others[0][:, None] + others[1][:, None]
         case "normalize":
@@ -162,7 +162,9 @@ def compute(name: str, x: Tensor, *others: Tensor, **settings: Any) -> Tensor:
         case "reduce":
             return REDUCTIONS[settings["function"]](x.reshape(settings["rows"], -1), 1)
         case "copy":  # any permutation, slice, window or repetition
-            return x.contiguous().as_strided(settings["sizes"], settings["strides"], settings["offset"])
+            return x.clone(memory_format=torch.contiguous_format).as_strided(
+                settings["sizes"], settings["strides"], settings["offset"]
+            )
         case "concatenate":
             return torch.cat([part.reshape(settings["rows"], -1) for part in (x, *others)], 1)
         case "embedding":
@@ -171,6 +173,27 @@ def compute(name: str, x: Tensor, *others: Tensor, **settings: Any) -> Tensor:
             return torch.where(x > 0, others[0].view_as(x), others[1].view_as(x))
         case _:
             return PAIRS[name](x, others[0].view_as(x))
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    kernel: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    **_: Any,
+) -> Tensor:
+    """Return the output of a convolution; a transposed one has a row of weights for each place in its kernel."""
+    if not transposed:
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    weight = weight.view(groups, -1, *kernel, weight.shape[1]).permute(0, 4, 1, 2, 3).flatten(0, 1)
+    return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Graph:
@@ -191,18 +214,18 @@ def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Graph:
         **signature.inputs_to_buffers,
         **signature.inputs_to_lifted_tensor_constants,
     }
-    builder, known = Builder(), {}
+    builder, values = Builder(), {}
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in held:
-            known[node] = weights[held[node.name]].detach()
+            values[node] = weights[held[node.name]].detach()
         elif node.op == "placeholder":
-            known[node] = builder.new(tuple(node.meta["val"].shape))
-            builder.inputs.append(known[node])
+            values[node] = builder.new(tuple(node.meta["val"].shape))
+            builder.inputs.append(values[node])
         elif node.op == "call_function":
-            arguments = torch.fx.node.map_arg((node.args, node.kwargs), known.get)
-            known[node] = builder.call(node.target, *arguments)
+            arguments = torch.fx.node.map_arg((node.args, node.kwargs), values.get)
+            values[node] = builder.call(node.target, *arguments)
     (output,) = program.graph.output_node().args[0]
-    return Graph(builder.inputs, merge_affine(builder.operations), known[output])
+    return Graph(builder.inputs, merge_affine(builder.operations), values[output])
 
 
 class Builder:
@@ -243,7 +266,9 @@ class Builder:
     # Layers
 
     def addmm(self, bias: Tensor, x: Value, weight: Tensor, *_: Any) -> Value:
-        return self.emit("linear", (x, known(weight).T, known(bias)), (x.shape[0], weight.shape[1]), outputs=weight.shape[1])
+        return self.emit(
+            "linear", (x, known(weight).T, known(bias)), (x.shape[0], weight.shape[1]), outputs=weight.shape[1]
+        )
 
     def mm(self, x: Value, weight: Tensor, *_: Any) -> Value:
         return self.emit("linear", (x, known(weight).T), (x.shape[0], weight.shape[1]), outputs=weight.shape[1])
@@ -263,9 +288,7 @@ class Builder:
         if len(x.shape) != 4:
             raise InputError("the page cannot run convolutions other than those of images; use out=FILE.onnx")
         kernel, sizes = list(known(weight).shape[2:]), []
-        for size, k, s, p, d, extra in zip(
-            x.shape[2:], kernel, stride, padding, dilation, output_padding, strict=True
-        ):
+        for size, k, s, p, d, extra in zip(x.shape[2:], kernel, stride, padding, dilation, output_padding, strict=True):
             reach = d * (k - 1) + 1
             sizes.append((size - 1) * s - 2 * p + reach + extra if transposed else (size + 2 * p - reach) // s + 1)
         channels = weight.shape[1] * groups if transposed else weight.shape[0]
@@ -307,9 +330,7 @@ class Builder:
         found = self.emit("normalize", (x,), x.shape, rows=groups, eps=eps)
         if weight is None and bias is None:
             return found
-        return self.affine(
-            found, torch.ones(c) if weight is None else weight, torch.zeros(c) if bias is None else bias
-        )
+        return self.affine(found, torch.ones(c) if weight is None else weight, torch.zeros(c) if bias is None else bias)
 
     def native_layer_norm(
         self, x: Value, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
@@ -445,7 +466,9 @@ class Builder:
     def amin(self, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
         return self.reduce("amin", x, dim, keepdim)
 
-    def pool(self, name: str, x: Value, kernel: list[int], stride: list[int], padding: Any = (), ceil: bool = False) -> Value:
+    def pool(
+        self, name: str, x: Value, kernel: list[int], stride: list[int], padding: Any = (), ceil: bool = False
+    ) -> Value:
         stride = stride or kernel
         if any(padding) or ceil:
             raise InputError("the page cannot run pooling with padding; use out=FILE.onnx")
@@ -561,19 +584,29 @@ def merge_affine(operations: list[Operation]) -> list[Operation]:
     for operation in operations:
         source = operation.inputs[0]
         layer = merged.get(source.index) if isinstance(source, Value) else None
-        is_layer = layer and (layer.name == "convolution" or (layer.name == "linear" and layer.output.shape[0] == 1))
-        if operation.name == "affine" and layer and is_layer and uses[layer.output.index] == 1:
+        if operation.name == "affine" and layer and takes_affine(layer) and uses[layer.output.index] == 1:
             del merged[layer.output.index]
-            _, factor, summand = operation.inputs
-            x, weight, *bias = layer.inputs
-            rows = weight.flatten(1) * spread(factor, len(weight))[:, None]
-            size = layer.settings.get("channels", len(weight))
-            bias = spread(summand, size) + (bias[0] * spread(factor, size) if bias else 0)
-            operation = Operation(  # noqa: PLW2901
-                layer.name, [x, rows.view_as(weight), bias], operation.output, layer.settings
-            )
-        merged[operation.output.index] = operation
+            merged[operation.output.index] = with_affine(layer, operation)
+        else:
+            merged[operation.output.index] = operation
     return list(merged.values())
+
+
+def takes_affine(layer: Operation) -> bool:
+    """Return whether an operation is a layer with a row of weights for each channel, or for each number of it."""
+    return layer.name == "convolution" or (layer.name == "linear" and layer.output.shape[0] == 1)
+
+
+def with_affine(layer: Operation, affine: Operation) -> Operation:
+    """Return a layer that computes what a factor and a summand for each channel make of its output."""
+    x, weight, *biases = layer.inputs
+    factor, summand = (known(array) for array in affine.inputs[1:])
+    rows = known(weight).flatten(1) * spread(factor, len(known(weight)))[:, None]
+    size = layer.settings.get("channels", len(rows))
+    bias = spread(summand, size)
+    for before in biases:
+        bias = bias + known(before) * spread(factor, size)
+    return Operation(layer.name, [x, rows.view_as(known(weight)), bias], affine.output, layer.settings)
 
 
 def spread(values: Tensor, size: int) -> Tensor:
