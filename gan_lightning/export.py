@@ -86,16 +86,20 @@ def dataset_name(checkpoint: "Checkpoint") -> str:
 
 def images(checkpoint: "Checkpoint", config: DictConfig) -> "Data | None":
     """Return the images of the run; None, and print why, if they are missing and ``data.root`` is not given."""
+    from gan_lightning.data.datamodule import ImageDataModule
     from gan_lightning.pages.model_page import Data
 
     try:
         data = checkpoint.data(root=config.data.root, on_error=config.data.on_error)
+        if isinstance(data, ImageDataModule):
+            return Data(data.train, data.test)
+        reason = "data is not an ImageDataModule"
     except InputError as error:
         if config.data.root:
             raise
-        print(f"The page has no real images: {error}", file=sys.stderr)
-        return None
-    return Data(data.train, data.test)
+        reason = str(error)
+    print(f"The page has no real images: {reason}", file=sys.stderr)
+    return None
 
 
 if __name__ == "__main__":

@@ -401,7 +401,7 @@ function about() {
   model.imagesPerSecond = speed;
   const reading = !runD ? "" : page.verdict.probability
     ? " D(x) is the probability, by D, that x is real; above 0.5 D says real."
-    : ` With the loss of this GAN, D(x) has no absolute meaning: here D says real above ${page.verdict.threshold.toFixed(2)}, the median for ${page.verdict.number} real and ${page.verdict.number} generated images.`;
+    : ` With the loss of this GAN, D(x) is no probability, and has no scale: here D says real above ${page.verdict.threshold.toFixed(2)}, the median for ${page.verdict.number} real and ${page.verdict.number} generated images.`;
   $("about").textContent = `Pixels differ from PyTorch's by at most ${page.error}. This device generates ${speed < 10 ? speed.toFixed(1) : Math.round(speed)} images per second.${reading}`;
 }
 

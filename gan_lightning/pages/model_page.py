@@ -88,7 +88,7 @@ def write(
         style=(SOURCES / "style.css").read_text("utf-8"),
         script=(SOURCES / "network.js").read_text("utf-8") + (SOURCES / "model_page.js").read_text("utf-8"),
         subject=escape(subject),
-        content=json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"),
+        content=json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         weights=base64.b64encode(blob).decode(),
     )
     out.write_text(page, "utf-8")
@@ -196,4 +196,4 @@ def verdict(gan: GAN, data: Data | None) -> dict[str, Any] | None:
     pairs: Sequence[Any] = ((normalize(pixels), labels), (fake, given))
     logits = torch.cat([gan.discriminator(x, y if gan.num_classes else None).flatten() for x, y in pairs])
     low, middle, high = logits.float().quantile(torch.tensor([0.02, 0.5, 0.98])).tolist()
-    return {"probability": False, "threshold": middle, "low": low, "high": high, "number": number}
+    return {"probability": False, "threshold": middle, "low": low, "high": max(high, low + 1e-6), "number": number}

@@ -107,7 +107,7 @@ def browser() -> Iterator[Any]:
 
 
 class Opened:
-    """Writes pages of GANs and opens them; collects errors, and requests other than that of the page.
+    """Writes the pages of random GANs and opens them; collects errors, and requests other than that of the page.
 
     Args:
         browser: The browser.
@@ -115,18 +115,24 @@ class Opened:
     """
 
     def __init__(self, browser: Any, folder: Path) -> None:
-        self.browser, self.folder, self.problems = browser, folder, []
+        self.browser, self.folder = browser, folder
+        self.problems: list[str] = []
+        self.pages: dict[Any, Any] = {}
 
-    def __call__(self, gan: GAN, **arguments: Any) -> Any:
-        path = self.folder / "page.html"
-        model_page.write(gan, path, **({"subject": "noise", "weights": "fp16", "data": random_data(gan)} | arguments))
-        page = self.browser.new_page(viewport={"width": 400, "height": 800})
-        page.on("console", lambda message: self.problems.append(message.text))
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("request", lambda request: request.url == path.as_uri() or self.problems.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector("#about:not(:empty)", state="attached")  # the last thing that is drawn
-        return page
+    def __call__(self, name: str, **arguments: Any) -> Any:
+        """Return the page of :func:`random_gan`, the same one each time."""
+        key = (name, *arguments.items())
+        if key not in self.pages:
+            gan, path = random_gan(name), self.folder / f"{len(self.pages)}.html"
+            given = {"subject": "noise", "weights": "fp16", "data": random_data(gan)} | arguments
+            model_page.write(gan, path, **given)
+            page = self.pages[key] = self.browser.new_page(viewport={"width": 400, "height": 800})
+            page.on("console", lambda message: self.problems.append(message.text))
+            page.on("pageerror", lambda error: self.problems.append(str(error)))
+            page.on("request", lambda request: request.url == path.as_uri() or self.problems.append(request.url))
+            page.goto(path.as_uri())
+            page.wait_for_selector("#about:not(:empty)", state="attached")  # the last thing that is drawn
+        return self.pages[key]
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +169,7 @@ def settle(page: Any) -> None:
 
 @pytest.mark.parametrize(("name", "weights"), [*((name, "fp16") for name in PARTS), ("mlp", "int8")])
 def test_the_page_generates_and_judges_as_pytorch_does(opened: Any, name: str, weights: str) -> None:
-    gan = random_gan(name)
-    page = opened(gan, weights=weights)
+    gan, page = random_gan(name), opened(name, weights=weights)
     z, labels = model_page.noise(gan, 4, seed=0), repeat_labels(gan, 4)
     wanted, given = generate(gan, z, labels), [0] * 4 if labels is None else labels.tolist()
     assert torch.allclose(torch.tensor(page.evaluate("() => model.noise(0, 4).map(z => Array.from(z))")), z, atol=1e-5)
@@ -183,7 +188,7 @@ def test_the_page_generates_and_judges_as_pytorch_does(opened: Any, name: str, w
 @pytest.fixture(scope="module")
 def page(opened: Any) -> Any:
     """Return the page of a GAN with classes."""
-    return opened(random_gan("maxout"))
+    return opened("maxout", weights="fp16")
 
 
 def test_the_seed_and_the_class_determine_the_samples(page: Any) -> None:
@@ -303,7 +308,7 @@ def test_d_judges_a_drawing(page: Any) -> None:
 
 
 def test_a_page_of_colors_and_of_another_loss(opened: Any) -> None:
-    page = opened(random_gan("dcgan"))
+    page = opened("dcgan", weights="fp16")
     assert not page.is_visible("#draw")
     assert "the median for 30 real and 30 generated images" in page.inner_text("#about")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
@@ -311,7 +316,7 @@ def test_a_page_of_colors_and_of_another_loss(opened: Any) -> None:
 
 @pytest.mark.parametrize("missing", ["data", "discriminator"])
 def test_parts_that_need_what_is_missing_are_left_out(opened: Any, missing: str) -> None:
-    page = opened(random_gan("mlp"), **{missing: None})
+    page = opened("mlp", **{missing: None})
     assert [page.is_visible(part) for part in ("#game", "#neighbor", "#draw")] == [
         False,
         missing != "data",
