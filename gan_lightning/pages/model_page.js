@@ -318,7 +318,7 @@ function answer(saysReal) {
   const figure = document.createElement("figure");
   figure.className = question.isReal ? "real" : "";
   paint(newCanvas(figure), question.image);
-  figure.append(Object.assign(document.createElement("figcaption"), {textContent: right ? "✓" : "✗"}));
+  figure.append(Object.assign(document.createElement("figcaption"), {textContent: `${question.isReal ? "real" : "G"} ${right ? "✓" : "✗"}`}));
   $("past").prepend(figure);
   if ($("past").children.length > 10) $("past").lastChild.remove();
   const hadFocus = [$("say-real"), $("say-fake")].includes(document.activeElement);
@@ -400,7 +400,7 @@ function about() {
   const speed = number / (performance.now() - begin) * 1000;
   model.imagesPerSecond = speed;
   const reading = !runD ? "" : page.verdict.probability
-    ? " D(x) is the probability, by D, that x is real; above 0.5 D says real."
+    ? " D(x) is D's probability that x is real; above 0.5 it says real. Against a perfect G, the best D says 0.5 of every image."
     : ` With the loss of this GAN, D(x) is no probability, and has no scale: here D says real above ${page.verdict.threshold.toFixed(2)}, the median for ${page.verdict.number} real and ${page.verdict.number} generated images.`;
   $("about").textContent = `Pixels differ from PyTorch's by at most ${page.error}. This device generates ${speed < 10 ? speed.toFixed(1) : Math.round(speed)} images per second.${reading}`;
 }
@@ -451,7 +451,7 @@ function setUpGame() {
   $("say-fake").addEventListener("click", () => answer(false));
   $("next").addEventListener("click", nextQuestion);
   document.addEventListener("keydown", event => {
-    if (event.target.matches("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input, select, #pad") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "r") answer(true);
     if (event.key === "g") answer(false);
     if (event.key === "n" && question.done) nextQuestion();
