@@ -1,37 +1,54 @@
-"""Export the generator: ``python -m gan_lightning.export checkpoint=PATH out=FILE.onnx``."""
+"""Export a GAN: ``python -m gan_lightning.export checkpoint=PATH out=FILE.onnx``, or ``out=FILE.html``."""
 
 import logging
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import InputError, third_party_errors
 from gan_lightning.run.cli import command
 
+if TYPE_CHECKING:
+    from gan_lightning.gan import GAN
+    from gan_lightning.pages.model_page import Data
+    from gan_lightning.run.checkpoint import Checkpoint
+
 
 @command("export")
 def main(config: DictConfig) -> None:
-    """Write the generator, or its EMA, as ONNX: ``latents`` (N, latent_dim) to ``images`` (N, C, H, W) in [-1, 1].
-
-    The latents are drawn from the prior; ``latent_scale`` is part of the graph. A conditional generator has a second
-    input: ``labels`` (N,), int64.
-    """
+    """Write the generator, or its EMA, as ONNX, or the GAN as an HTML page."""
     out = Path(config.out)
-    if out.suffix != ".onnx":
-        raise InputError(f"out={out}: must end in .onnx")
-    if not find_spec("onnxscript"):
+    if out.suffix not in (".onnx", ".html"):
+        raise InputError(f"out={out}: must end in .onnx (the generator) or .html (a page to play with)")
+    if out.suffix == ".onnx" and not find_spec("onnxscript"):
         raise InputError("export: needs onnx and onnxscript; pip install 'gan-lightning[export]'")
-
-    import torch
 
     from gan_lightning.run.checkpoint import Checkpoint
     from gan_lightning.run.config import trusted_names
 
-    gan = Checkpoint(config.checkpoint, trusted_names(config.trust)).gan()
+    checkpoint = Checkpoint(config.checkpoint, trusted_names(config.trust))
+    gan = checkpoint.gan()
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".onnx":
+        write_onnx(gan, out)
+        print(out)
+    else:
+        write_page(gan, out, checkpoint, config)
+
+
+def write_onnx(gan: "GAN", out: Path) -> None:
+    """Write the generator: ``latents`` (N, latent_dim) to ``images`` (N, C, H, W) in [-1, 1].
+
+    The latents are drawn from the prior; ``latent_scale`` is part of the graph. A conditional generator has a second
+    input: ``labels`` (N,), int64.
+    """
+    import torch
+
     number = torch.export.Dim("N")
     inputs = (gan.fixed_latents[:2],) if gan.fixed_labels is None else (gan.fixed_latents[:2], gan.fixed_labels[:2])
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.WARNING)  # the exporter logs every pass over the graph
     with third_party_errors("export: the generator cannot be written as ONNX"):
         torch.onnx.export(
@@ -44,7 +61,45 @@ def main(config: DictConfig) -> None:
             external_data=False,
             verbose=False,
         )
-    print(out)
+
+
+def write_page(gan: "GAN", out: Path, checkpoint: "Checkpoint", config: DictConfig) -> None:
+    """Write the GAN as a page; print its size and its error."""
+    from gan_lightning.pages import model_page
+
+    with third_party_errors(f"out={out}: the page cannot run the networks"):
+        error = model_page.write(
+            gan,
+            out,
+            subject=f"trained on {dataset_name(checkpoint)} for {checkpoint.step:,} steps",
+            weights=config.weights,
+            discriminator=config.discriminator,
+            data=images(checkpoint, config),
+        )
+    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB; {error})")
+
+
+def dataset_name(checkpoint: "Checkpoint") -> str:
+    """Return the name of the class of a checkpoint's data set."""
+    return str(OmegaConf.select(checkpoint.resolved(), "data.dataset._target_") or "own data").rpartition(".")[2]
+
+
+def images(checkpoint: "Checkpoint", config: DictConfig) -> "Data | None":
+    """Return the images of the run; None, and print why, if they are missing and ``data.root`` is not given."""
+    from gan_lightning.data.datamodule import ImageDataModule
+    from gan_lightning.pages.model_page import Data
+
+    try:
+        data = checkpoint.data(root=config.data.root, on_error=config.data.on_error)
+        if isinstance(data, ImageDataModule):
+            return Data(data.train, data.test)
+        reason = "data is not an ImageDataModule"
+    except InputError as error:
+        if config.data.root:
+            raise
+        reason = str(error)
+    print(f"The page has no real images: {reason}", file=sys.stderr)
+    return None
 
 
 if __name__ == "__main__":

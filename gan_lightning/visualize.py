@@ -20,6 +20,24 @@ def grid(pixels: Tensor, columns: int | None = None) -> Tensor:
     return make_grid(pixels, nrow=columns or ceil(sqrt(len(pixels))), padding=2)
 
 
+def nearest_images(pixels: Tensor, train: Iterable[Tensor]) -> Tensor:
+    """Return the nearest training image of each image (N, C, H, W), all uint8.
+
+    Args:
+        pixels: Generated images (N, C, H, W).
+        train: Batches of training images (M, C, H, W).
+    """
+    images = pixels.flatten(1).float()
+    best = torch.full((len(pixels),), torch.inf, device=pixels.device)
+    nearest = pixels.clone()
+    for batch in train:
+        distances, indices = squared_distances(images, batch.flatten(1).to(images)).min(1)
+        closer = distances < best
+        best[closer] = distances[closer]
+        nearest[closer] = batch.to(pixels.device)[indices[closer]]
+    return nearest
+
+
 def nearest_pairs(pixels: Tensor, train: Iterable[Tensor], pairs: int = 4) -> Tensor:
     """Return a picture of each image with the nearest training image on its right (the paper's Figure 2).
 
@@ -31,15 +49,7 @@ def nearest_pairs(pixels: Tensor, train: Iterable[Tensor], pairs: int = 4) -> Te
     Returns:
         A picture (3, H', W'), uint8, with white lines between the pairs.
     """
-    images = pixels.flatten(1).float()
-    best = torch.full((len(pixels),), torch.inf, device=pixels.device)
-    nearest = pixels.clone()
-    for batch in train:
-        distances, indices = squared_distances(images, batch.flatten(1).to(images)).min(1)
-        closer = distances < best
-        best[closer] = distances[closer]
-        nearest[closer] = batch.to(pixels.device)[indices[closer]]
-    return make_grid(torch.cat([pixels, nearest], 3), nrow=pairs, padding=2, pad_value=255)
+    return make_grid(torch.cat([pixels, nearest_images(pixels, train)], 3), nrow=pairs, padding=2, pad_value=255)
 
 
 def are_points(images: Tensor) -> bool:

@@ -65,12 +65,12 @@ Search = schema(
 # Top-level values of the root configs, apart from the groups; each config has some of them
 Root = schema(
     {
-        str: "omp_wait_policy matmul_precision show device on_nan",
+        str: "omp_wait_policy matmul_precision show device on_nan weights",
         str | None: "name checkpoint monitor monitor_mode out",
         int: "seed k num_images",
         float: "latent_scale lr weight_decay",
         int | None: "label",
-        bool: "cpu_tuning compile cuda_graphs retry_failed",
+        bool: "cpu_tuning compile cuda_graphs retry_failed discriminator",
         Any: "trust image_shape labels",
     },
 )
@@ -87,6 +87,7 @@ ALLOWED = {
     "on_nan": ("raise", "restore"),
     "trainer.deterministic": (True, False, "warn"),  # Lightning takes any other text for false
     "show": ("samples", "nearest", "interpolation"),
+    "weights": ("fp16", "int8"),
 }
 POSITIVE = ("k", "num_images", "search.num_trials", "search.workers", "trainer.log_every_n_steps", "trainer.num_nodes")
 

@@ -116,7 +116,7 @@ def test_a_users_metric_that_fails_is_one_line(run: Path, tmp_path: Path) -> Non
         ("sample", "device=warp", "device=warp: .*must be auto, cpu"),
         ("sample", f"out={ROOT}/Makefile", f"out={ROOT}/Makefile: .*new or empty folder"),
         ("sample", f"out={ROOT}/tests", f"out={ROOT}/tests: .*new or empty folder"),
-        ("export", "out=generator.pt", r"out=generator\.pt: must end in \.onnx"),
+        ("export", "out=generator.pt", r"out=generator\.pt: must end in \.onnx .*\.html"),
         ("evaluate", "out=metrics.txt", r"out=metrics\.txt: must end in \.json"),
         ("evaluate", "metrics=unheard", "metrics=unheard: no such choice; allowed: default, inception"),
         ("train_classifier", "out=weights.pt", r"out=weights\.pt: must end in \.safetensors"),

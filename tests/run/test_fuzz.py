@@ -111,7 +111,21 @@ WORDS = [
     "'a\0b'",
     "-",
 ]
-WORDS += ["/", ".", "..", "/dev/null", "/proc/x/y", "x.png", "x.json", "x.npz", "x.onnx", "x.safetensors", "a=b", "a,b"]
+WORDS += [
+    "/",
+    ".",
+    "..",
+    "/dev/null",
+    "/proc/x/y",
+    "x.png",
+    "x.json",
+    "x.npz",
+    "x.onnx",
+    "x.html",
+    "x.safetensors",
+    "a=b",
+    "a,b",
+]
 WORDS += ["x" * 1000, "'" + 300 * "é" + ".png'", "\\", '"', "'%s{}'", "$HOME", "x:y", "'~'", "0x10", "1_000", "007"]
 NESTED = ["[]", "[1]", "[1,2]", "[0.5,2]", "[x]", "[null]", "[true,false]", "[[1],[2]]", "[1,28,28]", "[1e9,1e9]"]
 NESTED += ["[1000000000,1000000000]", "[nan]", "[1,2,3,4,5,6,7]", "{}", "{a:1}", "{a:{b:[1]}}", "[{a:1}]", "[1"]
@@ -223,6 +237,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "pytorch_lightning.Trainer.fit",
         "gan_lightning.callbacks.final_evaluation.evaluate_with_progress",
         "torch.onnx.export",
+        "gan_lightning.pages.model_page.write",
         "gan_lightning.visualize.write_images",
         "gan_lightning.visualize.grid",
         "gan_lightning.visualize.nearest_pairs",
