@@ -18,7 +18,7 @@ MODULES = {
 LAYERS = (
     {"losses", "penalties", "priors", "networks", "ema", "schedules", "seeding", "ranks", "errors"},
     {"gan", "simultaneous", "sync_batchnorm", "checks", "checkpoints", "data", "perf"},
-    {"sampling", "visualize", "metrics"},
+    {"sampling", "visualize", "metrics", "pages"},
     {"callbacks"},
     {"run"},
     {"train", "search", "sample", "evaluate", "export", "train_classifier"},
