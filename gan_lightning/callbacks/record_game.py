@@ -47,9 +47,9 @@ class Features(Protocol):
 class Recorder(Callback):
     """Record frames of a run: what G and D are after an update.
 
-    There is a frame of the start, one every ``every_n_steps`` iterations, and one after every update, of D and of G, in
-    the first ``FIRST`` iterations and in one of every ``FRAMES * every_n_steps`` later ones. All frames have the same
-    noise and data points; nothing is drawn from torch's default generators.
+    There is a frame of the start and of the end, one every ``every_n_steps`` iterations, and one after every update, of
+    D and of G, in the first ``FIRST`` iterations and in one of every ``FRAMES * every_n_steps`` later ones. All frames
+    have the same noise and data points; nothing is drawn from torch's default generators.
 
     Args:
         every_n_steps: Iterations from one frame to the next.
@@ -101,6 +101,11 @@ class Recorder(Callback):
         step = trainer.global_step
         if self.is_slow(step - 1) or step % self.every_n_steps == 0:
             self.record(pl_module, step=step, update=0)
+
+    def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Record the trained networks."""
+        if self.frames and self.frames[-1]["step"] < trainer.global_step:
+            self.record(pl_module, step=trainer.global_step, update=0)
 
     def is_slow(self, steps: int) -> bool:
         """Return whether the iteration after this many others has a frame after every update."""
@@ -183,8 +188,8 @@ class RecordGame(Recorder):
         super().__init__(every_n_steps=every_n_steps, features=features)
         self.variants = {name: variant for name, variant in variants.items() if variant}
         for name, variant in self.variants.items():
-            if set(variant) != {"loss", "penalty"}:
-                raise ValueError(f"variants={name}: must have a loss and a penalty, which may be null")
+            if set(variant) != {"loss", "penalty"} or not variant["loss"]:
+                raise ValueError(f"variants={name}: must have a loss, and a penalty or null")
 
     def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
         """Keep a copy of the untrained networks; a resumed run has not restored the trained ones yet.

@@ -41,7 +41,7 @@ PENALTIES = {
     "R1": ("R1", "<sup>γ</sup>⁄<sub>2</sub> ‖∇D(x)‖²"),
     "R2": ("R2", "<sup>γ</sup>⁄<sub>2</sub> ‖∇D(G(z))‖²"),
     "R1R2": ("R1 and R2", "<sup>γ</sup>⁄<sub>2</sub> (‖∇D(x)‖² + ‖∇D(G(z))‖²)"),
-    "ZeroCentered": ("zero-centered penalty", "γ ‖∇D(x̃)‖²"),
+    "ZeroCentered": ("zero-centered", "γ ‖∇D(x̃)‖²"),
     "WGANGP": ("WGAN-GP", "γ (‖∇D(x̃)‖ − 1)²"),
     "DRAGAN": ("DRAGAN", "γ (‖∇D(x′)‖ − 1)²"),
 }
@@ -125,7 +125,7 @@ class Recording:
             changes = sum(before != after for before, after in pairwise(leaders))
             number = " to ".join(map(str, dict.fromkeys([min(covered), max(covered)])))
             text = f"In the second half of the run, G covers {number} of {modes} modes at a time"
-            text += f", and its favorite changes {changes} times" if changes > 1 else ""
+            text += f", and the mode with the most samples changes {changes} times" if changes > 1 else ""
             text += f"; at the end, {good}"
         else:
             text = f"At the end, G covers {last['modes']} of {modes} modes, and {good}"

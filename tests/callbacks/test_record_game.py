@@ -21,7 +21,7 @@ from gan_lightning.gan import GAN
 from gan_lightning.losses import Minimax, NonSaturating, Relativistic, Wasserstein
 from gan_lightning.metrics.points import PointFeatures
 from gan_lightning.networks import maxout, mlp
-from gan_lightning.penalties import R1
+from gan_lightning.penalties import R1, ZeroCentered
 from gan_lightning.priors import Uniform
 from gan_lightning.run import config, schema, training
 from tests import helpers
@@ -105,10 +105,10 @@ class Copies(Callback):
 
 def test_frames_are_of_the_networks_after_each_update(few: None, tmp_path: Path) -> None:
     recorder, copies = Recorder(every_n_steps=2, features=FEATURES), Copies()
-    train(tmp_path, recorder, copies)
+    train(tmp_path, recorder, copies, steps=7)
     assert [(frame["step"], frame["update"]) for frame in recorder.frames] == [
         *[(0, 0), (1, 1), (1, 2), (1, 0)],
-        *[(2, 0), (4, 0), (5, 1), (5, 2), (5, 0), (6, 0)],
+        *[(2, 0), (4, 0), (5, 1), (5, 2), (5, 0), (6, 0), (7, 0)],
     ]
     z = Uniform(dim=2)(400, generator=torch.Generator().manual_seed(0))
     real = Points("", train=True, size=500, **RING).data[:400]
@@ -173,8 +173,8 @@ def test_the_run_takes_the_place_of_its_variant(few: None, tmp_path: Path) -> No
 
 
 def test_training_is_the_same_with_it(tmp_path: Path) -> None:
-    state = torch.get_rng_state()
-    with_it, random = train(tmp_path, game()), torch.get_rng_state()
+    state, draws_more = torch.get_rng_state(), {"loss": Wasserstein(), "penalty": ZeroCentered(gamma=1)}
+    with_it, random = train(tmp_path, game(variants={"draws_more": draws_more})), torch.get_rng_state()
     torch.set_rng_state(state)
     without = train(tmp_path)
     assert helpers.same(with_it.state_dict(), without.state_dict())
@@ -212,7 +212,8 @@ def test_other_data_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
     ("changes", "line"),
     [
         ({"every_n_steps": 0}, r"^every_n_steps=0: .* at least 1$"),
-        ({"variants": {"own": {"loss": NonSaturating()}}}, r"^variants=own: must have a loss and a penalty"),
+        ({"variants": {"own": {"loss": NonSaturating()}}}, r"^variants=own: must have a loss, and a penalty or null"),
+        ({"variants": {"own": {"loss": None, "penalty": None}}}, r"^variants=own: must have a loss"),
     ],
 )
 def test_arguments_are_validated(changes: dict[str, Any], line: str) -> None:

@@ -106,7 +106,9 @@ def test_captions_say_what_the_frames_show() -> None:
     assert all_of_them == "G covers all 8 modes, from iteration 3 to the end, where 75 % of the samples are good."
     assert caption((8, 0), (1, 1), (1, 1)) == f"In the second half of the run, G covers 1 of 8 modes at a time; {end}"
     chased = caption((8, 0), (8, 1), (8, 2), (8, 3), (4, 4), (0, 9), (2, 5), (1, 5), (1, 4))
-    assert chased.endswith(f", G covers 0 to 4 of 8 modes at a time, and its favorite changes 2 times; {end}")
+    assert chased.endswith(
+        f", G covers 0 to 4 of 8 modes at a time, and the mode with the most samples changes 2 times; {end}"
+    )
     assert caption((0, 0), (8, 0), (3, 0)) == "At the end, G covers 3 of 8 modes, and 20 % of the samples are good."
     assert recording(ended="step 4: nan").caption(MODES).endswith(" The run ended early: step 4: nan.")
 
