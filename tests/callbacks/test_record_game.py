@@ -224,7 +224,7 @@ def test_arguments_are_validated(changes: dict[str, Any], line: str) -> None:
 def test_a_resumed_run_makes_the_same_page(tmp_path: Path) -> None:
     """The frames before are in the checkpoint, and the variants begin anew from the untrained weights."""
     typed = ["experiment=game2d", "trainer.accelerator=cpu", "data.dataset.size=2000", "data.val_size=500"]
-    typed += ["num_images=100", "logger=none", "callbacks.validation_metrics=null", "optimizer/scheduler=constant"]
+    typed += ["num_images=100", "logger=none", "metrics.precision_recall=null", "optimizer/scheduler=constant"]
     others = ("minimax", "wasserstein", "relativistic", "minimax_r1", "non_saturating", "relativistic_r1_r2")
     typed += [f"callbacks.record_game.variants.{name}=null" for name in others]
     for name, steps in (("whole", 5), ("cut", 3)):
