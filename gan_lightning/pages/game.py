@@ -120,6 +120,8 @@ class Recording:
             since = next((frame["step"] for frame in reversed(frames) if frame["modes"] < modes), -1)
             since = next(frame["step"] for frame in frames if frame["step"] > since)
             text = f"G covers all {modes} modes, from iteration {since} to the end, where {good}"
+            if self.gives_probabilities and abs(last["loss_d"] - math.log(4)) < GUESSING:
+                text += f"; D's loss is {last['loss_d']:.2f}, and that of guessing is log 4 = 1.39"
         elif 2 * max(covered := [frame["modes"] for frame in half]) <= modes:
             leaders = [frame["leader"] for frame in half if frame["modes"]]
             changes = sum(before != after for before, after in pairwise(leaders))
@@ -129,8 +131,6 @@ class Recording:
             text += f"; at the end, {good}"
         else:
             text = f"At the end, G covers {last['modes']} of {modes} modes, and {good}"
-        if self.gives_probabilities and abs(last["loss_d"] - math.log(4)) < GUESSING:
-            text += f"; D's loss is {last['loss_d']:.2f}, and that of guessing is log 4 = 1.39"
         return f"{text}. The run ended early: {self.ended}." if self.ended else f"{text}."
 
     def pack(self, modes: int) -> dict[str, Any]:

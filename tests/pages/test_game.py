@@ -110,6 +110,8 @@ def test_captions_say_what_the_frames_show() -> None:
         f", G covers 0 to 4 of 8 modes at a time, and the mode with the most samples changes 2 times; {end}"
     )
     assert caption((0, 0), (8, 0), (3, 0)) == "At the end, G covers 3 of 8 modes, and 20 % of the samples are good."
+    guessing = recording(frames=[frame(4, modes=MODES, loss_d=1.38)])
+    assert guessing.caption(MODES).endswith("; D's loss is 1.38, and that of guessing is log 4 = 1.39.")
     assert recording(ended="step 4: nan").caption(MODES).endswith(" The run ended early: step 4: nan.")
 
 
