@@ -20,7 +20,13 @@ ALLOWED_MODULES = {
     "data": ("gan_lightning.data", "torchvision.datasets", "torchvision.transforms"),
     "features": ("gan_lightning.metrics",),
     "metrics": ("gan_lightning.metrics",),
-    "callbacks": ("gan_lightning.callbacks", "gan_lightning.schedules"),
+    "callbacks": (
+        "gan_lightning.callbacks",
+        "gan_lightning.schedules",
+        "gan_lightning.losses",
+        "gan_lightning.penalties",
+        "gan_lightning.metrics.points",
+    ),
 }
 # Lightning classes that write only to the run's folder, and functions
 ALLOWED_NAMES = {
