@@ -18,8 +18,11 @@ def main(config: DictConfig) -> None:
     input: ``labels`` (N,), int64.
     """
     out = Path(config.out)
+    if not out.suffix:
+        export_model(config, out)
+        return
     if out.suffix != ".onnx":
-        raise InputError(f"out={out}: must end in .onnx")
+        raise InputError(f"out={out}: must end in .onnx, or have no file extension (a folder for the Hugging Face hub)")
     if not find_spec("onnxscript"):
         raise InputError("export: needs onnx and onnxscript; pip install 'gan-lightning[export]'")
 
@@ -44,6 +47,18 @@ def main(config: DictConfig) -> None:
             external_data=False,
             verbose=False,
         )
+    print(out)
+
+
+def export_model(config: DictConfig, out: Path) -> None:
+    """Write a folder in the layout of the Hugging Face hub; see :mod:`gan_lightning.checkpoints.pretrained`."""
+    from gan_lightning.checkpoints.pretrained import save_pretrained
+    from gan_lightning.run.checkpoint import Checkpoint
+    from gan_lightning.run.config import trusted_names
+
+    checkpoint = Checkpoint(config.checkpoint, trusted_names(config.trust))
+    run = checkpoint.path.absolute().parent.parent if checkpoint.path.name == "last.ckpt" else None
+    save_pretrained(checkpoint.content, out, run=run)
     print(out)
 
 
