@@ -16,11 +16,13 @@ def load(path: Path | str, *, trust: str | Iterable[str] = ()) -> "GAN":
     No other file is needed, and no code in the file is run.
 
     Args:
-        path: A checkpoint file, or a run's folder, which stands for its ``checkpoints/last.ckpt``.
+        path: A checkpoint file; a run's folder, which stands for its ``checkpoints/last.ckpt``; a trained model of this
+            package, such as ``"mnist"``; a folder that ``export`` has written; or ``"user/name"`` of the Hugging Face
+            hub.
         trust: Names of your own modules or classes that the checkpoint may use, such as ``["mypackage"]``.
 
     Raises:
-        InputError: If there is no such file, it is damaged, it is not a checkpoint of this or an earlier version of
+        InputError: If there is no such file or model, it is damaged, it is not of this or an earlier version of
             this package, it names a class that it may not use, or its weights do not fit its networks.
     """
     from gan_lightning.run.checkpoint import Checkpoint  # torch is imported only when it is needed

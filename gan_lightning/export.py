@@ -1,4 +1,4 @@
-"""Export a GAN: ``python -m gan_lightning.export checkpoint=PATH out=FILE.onnx``, or ``out=FILE.html``."""
+"""Export a GAN: ``python -m gan_lightning.export checkpoint=PATH out=FILE.onnx``, ``FILE.html`` or ``FOLDER``."""
 
 import logging
 import sys
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 @command("export")
 def main(config: DictConfig) -> None:
-    """Write the generator, or its EMA, as ONNX, or the GAN as an HTML page."""
+    """Write the generator, or its EMA, as ONNX, or the GAN as an HTML page or a folder for the Hugging Face hub."""
     out = Path(config.out)
-    if out.suffix not in (".onnx", ".html"):
-        raise InputError(f"out={out}: must end in .onnx (the generator) or .html (a page to play with)")
+    if out.suffix not in ("", ".onnx", ".html"):
+        raise InputError(
+            f"out={out}: must end in .onnx (the generator) or .html (a page to play with), or have no file extension "
+            "(a folder for the Hugging Face hub)"
+        )
     if out.suffix == ".onnx" and not find_spec("onnxscript"):
         raise InputError("export: needs onnx and onnxscript; pip install 'gan-lightning[export]'")
 
@@ -30,13 +33,15 @@ def main(config: DictConfig) -> None:
     from gan_lightning.run.config import trusted_names
 
     checkpoint = Checkpoint(config.checkpoint, trusted_names(config.trust))
-    gan = checkpoint.gan()
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".html":
+        write_page(checkpoint.gan(), out, checkpoint, config)
+        return
     if out.suffix == ".onnx":
-        write_onnx(gan, out)
-        print(out)
+        write_onnx(checkpoint.gan(), out)
     else:
-        write_page(gan, out, checkpoint, config)
+        write_folder(checkpoint, out)
+    print(out)
 
 
 def write_onnx(gan: "GAN", out: Path) -> None:
@@ -100,6 +105,14 @@ def images(checkpoint: "Checkpoint", config: DictConfig) -> "Data | None":
         reason = str(error)
     print(f"The page has no real images: {reason}", file=sys.stderr)
     return None
+
+
+def write_folder(checkpoint: "Checkpoint", out: Path) -> None:
+    """Write a folder in the layout of the Hugging Face hub; see :mod:`gan_lightning.checkpoints.pretrained`."""
+    from gan_lightning.checkpoints.pretrained import save_pretrained
+
+    run = checkpoint.path.absolute().parent.parent if checkpoint.path.name == "last.ckpt" else None
+    save_pretrained(checkpoint.content, out, run=run)
 
 
 if __name__ == "__main__":

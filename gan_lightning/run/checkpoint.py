@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.checkpoints import file as checkpoint_file
+from gan_lightning.checkpoints import pretrained
 from gan_lightning.checkpoints.compatibility import upgrade
 from gan_lightning.checkpoints.trust import check_config
 from gan_lightning.data.datamodule import ImageDataModule
@@ -34,12 +35,16 @@ FORMAT_VERSION = 2
 FIXED = ("trainer.accumulate_grad_batches",)
 CHANGEABLE = ("data.root", "data.device", "data.in_memory", "data.num_workers", "data.on_error")
 
+# Data sets that are computed, and those that can be downloaded
+GENERATED = ("gan_lightning.data.gaussian.", "gan_lightning.data.points.")
+OFFICIAL = ("torchvision.", "gan_lightning.data.stacked.", "gan_lightning.data.emnist.")
+
 
 class Checkpoint:
-    """A checkpoint file, read once, onto the CPU, without running any code in it.
+    """A checkpoint file or a trained model, read once, onto the CPU, without running any code in it.
 
     Args:
-        path: The file, or a run's folder, which stands for its ``checkpoints/last.ckpt``.
+        path: The file, a run's folder, or a model; see :func:`gan_lightning.run.config.checkpoint_path`.
         trust: Names of your own packages, modules or classes that its config may use.
 
     Raises:
@@ -49,9 +54,12 @@ class Checkpoint:
 
     def __init__(self, path: Path | str, trust: str | Iterable[str] = ()) -> None:
         self.path = checkpoint_path(path)
+        if not self.path.exists():
+            self.path = pretrained.download(str(path))
+        read = pretrained.read if self.path.is_dir() else checkpoint_file.read
         problem = "not a checkpoint written by gan_lightning.train"
         try:
-            self.content = upgrade(checkpoint_file.read(self.path))
+            self.content = upgrade(read(self.path))
             version = self.content["hyper_parameters"]["format_version"]
             if isinstance(version, int) and version > FORMAT_VERSION:
                 problem = "written by a later version of gan-lightning; upgrade with pip install -U gan-lightning"
@@ -116,12 +124,20 @@ class Checkpoint:
         return resolve_paths(OmegaConf.create(self.config))
 
     def data_root(self) -> str:
-        """Return where the run had its data, or this project's folder if an official data set is not there now."""
+        """Return where the run had its data, or this project's folder if an official data set is not there now.
+
+        Raises:
+            InputError: If a model does not say where its data is.
+        """
         data = self.resolved().data
-        official = str(OmegaConf.select(data, "dataset._target_")).startswith(
-            ("torchvision.", "gan_lightning.data.stacked.", "gan_lightning.data.emnist.")
-        )
-        return project_folder("data") if official and not Path(data.root).is_dir() else data.root
+        dataset = str(OmegaConf.select(data, "dataset._target_"))
+        if dataset.startswith(GENERATED):
+            return project_folder("data")  # from which nothing is read
+        if dataset.startswith(OFFICIAL):
+            return data.root if data.root and Path(data.root).is_dir() else project_folder("data")
+        if data.root is None:
+            raise InputError("data.root=null: the model comes without its data; add data.root=FOLDER")
+        return data.root
 
     def may_download_to(self, root: str) -> bool:
         """Return whether data may be written to a folder: not if only the file names it."""

@@ -29,6 +29,8 @@ from gan_lightning.run import resources
 PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
+MODELS = PACKAGE / "models"  # those of this package, by their names
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)  # user/name
 HYPERPARAMETERS = ("seed", "k", "latent_scale", "algorithm", "model", "loss", "penalty", "ema", "optimizer", "data")
 PATHS = re.compile(r"checkpoint|out|data\.root|(.+\.)?features\.weights")  # keys
 SIMPLE = re.compile(r"[\w./-]+", re.ASCII)  # what neither Hydra nor a shell reads in another way
@@ -216,15 +218,33 @@ def import_error(name: str, error: Exception) -> str:
 
 
 def checkpoint_path(given: str | Path) -> Path:
-    """Return the path of a checkpoint, given the file, a run's folder or its ``checkpoints`` folder."""
+    """Return the path of a checkpoint file or of a model's folder; a path that exists wins over a model's name.
+
+    Args:
+        given: The file, a run's folder, its ``checkpoints`` folder, a model's folder, the name of a model of this
+            package, or ``user/name`` of the Hugging Face hub, which is returned as it is: a path that does not exist.
+
+    Raises:
+        InputError: If there is no such file or model.
+    """
     path = Path(given)
+    if path.is_file() or (path / "config.json").is_file():
+        return path
     if path.is_dir():
-        path = path / "last.ckpt" if path.name == "checkpoints" else path / "checkpoints" / "last.ckpt"
-        if not path.is_file():
+        last = path / "last.ckpt" if path.name == "checkpoints" else path / "checkpoints" / "last.ckpt"
+        if not last.is_file():
             raise InputError(f"checkpoint={given}: this folder has no checkpoints/last.ckpt")
-    if not path.is_file():
-        raise InputError(f"checkpoint={given}: no such file")
-    return path
+        return last
+    names = sorted(folder.name for folder in MODELS.iterdir())
+    if str(path) in names:
+        return MODELS / path
+    if HUB_ID.fullmatch(str(path)) and path.suffix != ".ckpt" and not path.parent.is_dir():
+        return path
+    if len(path.parts) == 1 and not path.suffix:
+        close = difflib.get_close_matches(str(path), names, n=1)
+        hint = f"did you mean {close[0]}? The" if close else "the"
+        raise InputError(f"checkpoint={given}: no such file or model; {hint} models are {', '.join(names)}")
+    raise InputError(f"checkpoint={given}: no such file")
 
 
 def start_folder() -> Path:
@@ -243,7 +263,8 @@ def resolve_paths(config: DictConfig) -> DictConfig:
             path = value = str(OmegaConf.select(config, key))
             if path.startswith("~/"):
                 path = str(Path.home()) + path[1:]
-            is_name = "://" in path or (key.endswith("weights") and not (start / path).is_file())  # of no file here
+            may_be_name = key == "checkpoint" or key.endswith("weights")
+            is_name = "://" in path or (may_be_name and not (start / path).exists())  # of no file here
             if start != Path.cwd() and not is_name:
                 path = str(start / path)
             if path != value:

@@ -474,3 +474,5 @@ def test_installed_from_a_wheel(tmp_path: Path) -> None:
     assert list(elsewhere.glob("outputs/default/*/checkpoints/last.ckpt"))
     where = call("-c", "import gan_lightning; print(gan_lightning.__file__)", cwd=elsewhere, **site)
     assert where.stdout.startswith(str(tmp_path / "site"))
+    load = "import gan_lightning as g; [g.load(n) for n in ('mnist', 'mnist_conditional', 'mnist_resnet', 'ring')]"
+    assert call("-c", load, cwd=elsewhere, **site).returncode == 0
