@@ -47,6 +47,14 @@ class Norms(GradientNorms):
     def __init__(self) -> None:
         self.penalty: Tensor | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the penalty's last value, which a resumed run logs until there is a new one."""
+        return {"penalty": self.penalty}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self.penalty = state_dict["penalty"]
+
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Keep the value of each penalty from here on."""
         penalize = pl_module.penalize

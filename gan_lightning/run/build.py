@@ -268,7 +268,9 @@ def columns(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     experiments = [choice for key, _, choice in typed if key == "experiment"]
     varied = {key.partition("@")[0].replace("/", ".") for key, _, _ in typed if not NOT_VARIED.match(key)}
     keys = COLUMNS | {key: key for key in sorted(varied - {"model", "data", *COLUMNS})}
-    return {"experiment": (experiments or ["default"])[-1]} | {name: shown(config, key) for name, key in keys.items()}
+    absent = [key for key in keys.values() if "." in key and OmegaConf.select(config, key) is None]  # of a part
+    values = {name: shown(config, key) for name, key in keys.items() if key not in absent}
+    return {"experiment": (experiments or ["default"])[-1]} | values
 
 
 def shown(config: DictConfig, key: str) -> int | float | str:
