@@ -23,12 +23,15 @@ NUM_IMAGES = 64  # generated, training and validation images that are compared
 NUM_POINTS = 500  # of the plane, which cost less
 FIRST_STEP = 100  # before it, a generator has not learned enough for its images to be examined
 
-# HEALTHY-RANGES
-WON = 0.02
-ALIKE, FALLEN = 0.01, 0.2
-COVERED, NEAR = 0.5, 0.15
-VANISHED, EXPLODED = 1e-6, 1e3
-GAP = 0.9
+# Thresholds, with what was measured at the logged steps of 16 experiments of conf/experiment in their first 150 to 1,000
+# steps, and of runs that were made to fail (docs/diagnoses.md has these).
+WON = 0.02  # D's loss, relative to ln 2 and the like: at least 0.23, in goodfellow2014's start 0.03; 0.00001 to 0.01
+ALIKE = 0.01  # distance between generated images, relative to real ones: at least 0.07, goodfellow2014 0.03; 0
+FALLEN = 0.2  # that distance, relative to its largest value so far: at least 0.45; 0.03
+COVERED, NEAR = 0.5, 0.15  # share of real points with a generated one within 0.15 standard deviations: 0.94 to 1; 0.13
+VANISHED = 1e-6  # norm of a gradient: at least 1e-4, in goodfellow2014's first step 3e-5; 0
+EXPLODED = 1e3  # at most 33; 900 to 2e9
+GAP = 0.9  # standard deviations of D's logits; 64 images make it uncertain by 0.18: at most 0.66; 1 to 1.7
 
 SENTENCES = {
     "won": (
