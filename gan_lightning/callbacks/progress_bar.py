@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gan_lightning.callbacks.scalars import images_per_step
 from gan_lightning.gan import GAN
 
-MAX_METRICS = 4  # that are shown
+OTHER_COLUMNS = 71  # characters that all but the metrics take, with the shortest bar
 PREFERRED = ("fid", "precision", "recall", "modes", "good_samples")
 
 
@@ -69,13 +69,15 @@ class ProgressBar(LightningProgressBar):
             self.bar.update(self.task, completed=trainer.global_step, rate=rate, losses=losses)
 
     def on_validation_end(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Show the validation's metrics: the monitored one, and those that most readers look for."""
+        """Show as many of the validation's metrics as there is room for, the monitored one first."""
         if self.bar and not trainer.sanity_checking:
             monitored = [callback.monitor for callback in trainer.callbacks if hasattr(callback, "monitor")]
-            values = trainer.callback_metrics
-            names = [name for name in dict.fromkeys([*monitored, *PREFERRED]) if name in values][:MAX_METRICS]
-            metrics = " ".join(f"{name.removeprefix('validation/')} {values[name]:.3g}" for name in names)
-            self.bar.update(self.task, metrics=metrics)
+            values, shown = trainer.callback_metrics, ""
+            for name in dict.fromkeys([*monitored, *PREFERRED]):
+                if name in values:
+                    more = f"{shown} {name.removeprefix('validation/')} {values[name]:.3g}".strip()
+                    shown = more if len(more) <= self.bar.console.width - OTHER_COLUMNS else shown
+            self.bar.update(self.task, metrics=shown)
 
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Leave the bar on the screen as it is at the last step."""
