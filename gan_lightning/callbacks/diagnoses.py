@@ -25,7 +25,7 @@ FIRST_STEP = 100  # before it, a generator has not learned enough for its images
 
 # Thresholds, with what was measured at logged steps of 16 experiments of conf/experiment in their first 150 to 1,000
 # steps, and of runs that were made to fail (docs/diagnoses.md has these).
-WON = 0.02  # D's loss, relative to ln 2 and the like: at least 0.23, in goodfellow2014's start 0.03; 0.00001 to 0.01
+WON = 0.02  # D's loss, relative to ln 2 and the like: at least 0.23, goodfellow2014 once 0.011; 0.00001 to 0.01
 ALIKE = 0.01  # distance between generated images, relative to real ones: at least 0.07, goodfellow2014 0.03; 0
 FALLEN = 0.2  # that distance, relative to its largest value so far: at least 0.45; 0.03
 COVERED, NEAR = 0.5, 0.15  # share of real points with a generated one within 0.15 standard deviations: 0.94 to 1; 0.13
