@@ -23,7 +23,7 @@ NUM_IMAGES = 64  # generated, training and validation images that are compared
 NUM_POINTS = 500  # of the plane, which cost less
 FIRST_STEP = 100  # before it, a generator has not learned enough for its images to be examined
 
-# Thresholds, with what was measured at logged steps of 16 experiments of conf/experiment in their first 150 to 1,000
+# Thresholds, with what was measured at logged steps of 18 experiments of conf/experiment in their first 150 to 1,200
 # steps, and of runs that were made to fail (docs/diagnoses.md has these).
 WON = 0.02  # D's loss, relative to ln 2 and the like: at least 0.23, goodfellow2014 once 0.011; 0.00001 to 0.01
 ALIKE = 0.01  # distance between generated images, relative to real ones: at least 0.07, goodfellow2014 0.03; 0
