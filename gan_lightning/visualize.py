@@ -87,6 +87,25 @@ def scatter(points: Tensor, *, heat: Tensor, heat_label: str, real: Tensor | Non
         return pil_to_tensor(picture.convert("RGB"))
 
 
+def point_map(points: Tensor, *, real: Tensor, heat: Tensor) -> Tensor:
+    """Return a small picture (3, H', W'), uint8, of points of the plane; quick to draw, for animations.
+
+    Args:
+        points: Generated points (N, 2, 1, 1) in [-1, 1], green.
+        real: Real points (M, 2, 1, 1), black.
+        heat: The discriminator's values (R, R), by y and x: red above 0, blue below, the darker the larger.
+    """
+    size = 4 * len(heat)
+    values = heat.cpu().float() / heat.abs().max().cpu().clamp(min=1e-6)
+    colors = torch.stack([1 + values.clamp(max=0), 1 - values.abs(), 1 - values.clamp(min=0)]).mul(0.4).add(0.6)
+    picture = colors.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    for shown, color in ((real, (0.0, 0.0, 0.0)), (points, (0.0, 0.6, 0.1))):
+        x, y = ((shown.flatten(1).cpu().float() + 1) / 2 * size).long().clamp(0, size - 2).unbind(1)
+        for across, down in ((0, 0), (0, 1), (1, 0), (1, 1)):  # a point is 2 x 2 pixels
+            picture[:, y + down, x + across] = torch.tensor(color).unsqueeze(1)
+    return picture.flip(1).mul(255).to(torch.uint8)  # y points upwards
+
+
 def save(pixels: Tensor, path: Path | str, scale: int = 1) -> None:
     """Write a picture (C, H, W), uint8, with every pixel ``scale`` pixels wide."""
     picture = to_pil_image(pixels.cpu())

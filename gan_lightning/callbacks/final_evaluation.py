@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import BarColumn, Progress, TextColumn
+from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torchmetrics import Metric
 
@@ -30,6 +32,10 @@ from gan_lightning.metrics.tables import results_table
 log = logging.getLogger(__name__)
 
 FEW_IMAGES = 500
+# Values that explain another one rather than rank runs; those of validation images are left out of HPARAMS, too.
+SECONDARY = re.compile(
+    r"val_|num_|kid|density|clipped_|sliced_|nearest_|.*_(se|sigma|min)$|seed|images_seen|images_per_second"
+)
 
 
 class FinalEvaluation(Callback):
@@ -41,19 +47,26 @@ class FinalEvaluation(Callback):
         metrics: Metrics by name; see :func:`gan_lightning.metrics.evaluation.compute_metrics`.
         num_images: Number of generated images.
         seed: Seed of their noise.
-        hyperparameters: For the loggers, by name; TensorBoard shows them with the final metrics in its HPARAMS tab.
+        hyperparameters: For the loggers, by name.
+        columns: Those for TensorBoard's HPARAMS tab, which shows them with the final metrics; None: all of them.
 
     Raises:
         ValueError: If an argument is out of range.
     """
 
     def __init__(
-        self, *, metrics: Mapping[str, Metric], num_images: int, seed: int, hyperparameters: Mapping[str, Any]
+        self,
+        *,
+        metrics: Mapping[str, Metric],
+        num_images: int,
+        seed: int,
+        hyperparameters: Mapping[str, Any],
+        columns: Mapping[str, Any] | None = None,
     ) -> None:
         if num_images < 1:
             raise ValueError(f"num_images={num_images}: must be at least 1")
         self.metrics, self.num_images, self.seed = metrics, num_images, seed
-        self.hyperparameters = hyperparameters
+        self.hyperparameters, self.columns = hyperparameters, hyperparameters if columns is None else columns
 
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: GAN) -> None:
@@ -90,29 +103,33 @@ class FinalEvaluation(Callback):
         unfinished = path.with_name(".metrics.json.unfinished")  # a sweep takes a job with metrics.json as finished
         save_metrics(values, unfinished)
         unfinished.replace(path)
-        final = {f"final/{name}": value for name, value in values.items()}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                log_with_hyperparameters(logger, self.hyperparameters, final, step=trainer.global_step)
+                logger.log_hyperparams(dict(self.hyperparameters), {})  # for its hparams.yaml
+                shown = {f"test/{name}": value for name, value in values.items() if not SECONDARY.match(name)}
+                log_to_hparams_tab(Path(logger.log_dir) / "hparams", self.columns, shown, step=trainer.global_step)
             else:
-                logger.log_metrics(final, step=trainer.global_step)
+                logger.log_metrics({f"final/{name}": value for name, value in values.items()}, step=trainer.global_step)
 
 
-def log_with_hyperparameters(
-    logger: TensorBoardLogger, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], *, step: int
+def log_to_hparams_tab(
+    folder: Path, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], *, step: int
 ) -> None:
-    """Log metrics, and hyperparameters for TensorBoard's HPARAMS tab.
+    """Write what TensorBoard's HPARAMS tab shows of a run, in place of an earlier report.
 
-    Lightning would add a list of columns, which TensorBoard takes from any one run. Without it, the columns are those
-    of all runs, in which jobs of a sweep may differ.
+    The tab has a column for each scalar of the folder that holds the hyperparameters, hence a folder without those of
+    training. Torch's own function would also add a list of columns, which TensorBoard takes from any one run; without
+    it, they are those of all runs, in which jobs of a sweep may differ.
     """
-    logger.log_hyperparams(dict(hyperparameters), {})  # for its hparams.yaml
-    logger.log_metrics(metrics, step)
+    shutil.rmtree(folder, ignore_errors=True)
     simple = {
         name: value if isinstance(value, int | float | str) else str(value) for name, value in hyperparameters.items()
     }
-    for summary in hparams(simple, dict(metrics))[1:]:  # the first one is that list
-        logger.experiment.file_writer.add_summary(summary, step)
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+        for summary in hparams(simple, dict(metrics))[1:]:  # the first one is that list
+            writer.file_writer.add_summary(summary, step)
 
 
 @contextmanager

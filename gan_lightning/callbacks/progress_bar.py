@@ -12,9 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gan_lightning.callbacks.scalars import images_per_step
 from gan_lightning.gan import GAN
 
+OTHER_COLUMNS = 71  # characters that all but the metrics take, with the shortest bar
+PREFERRED = ("fid", "precision", "recall", "modes", "good_samples")
+
 
 class ProgressBar(LightningProgressBar):
-    """Show steps, images per second, the time left and both losses in one bar for the whole run.
+    """Show steps, images per second, the time left, both losses and the last validation's metrics, in one bar.
 
     It is updated every ``trainer.log_every_n_steps`` steps, since reading the losses waits for the device. Lightning's
     own RichProgressBar has a bar per epoch and per validation, and is updated in every step.
@@ -44,13 +47,15 @@ class ProgressBar(LightningProgressBar):
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
+            TextColumn("{task.fields[metrics]}"),
             console=Console(),
             expand=True,
             refresh_per_second=2,
         )
         steps = trainer.estimated_stepping_batches
         total = steps if 0 < steps < float("inf") else None
-        self.task = self.bar.add_task("", total=total, completed=trainer.global_step, rate="", losses="")
+        done = trainer.global_step
+        self.task = self.bar.add_task("", total=total, completed=done, rate="", losses="", metrics="")
         stdout = sys.stdout
         self.bar.start()
         redirect_logging(stdout, sys.stdout)
@@ -62,6 +67,17 @@ class ProgressBar(LightningProgressBar):
             rate = f"{speed * images_per_step(trainer):,.0f} images/s" if speed else ""
             losses = f"loss D {outputs['loss/discriminator']:.3f} G {outputs['loss/generator']:.3f}"
             self.bar.update(self.task, completed=trainer.global_step, rate=rate, losses=losses)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Show as many of the validation's metrics as there is room for, the monitored one first."""
+        if self.bar and not trainer.sanity_checking:
+            monitored = [callback.monitor for callback in trainer.callbacks if hasattr(callback, "monitor")]
+            values, shown = trainer.callback_metrics, ""
+            for name in dict.fromkeys([*monitored, *PREFERRED]):
+                if name in values:
+                    more = f"{shown} {name.removeprefix('validation/')} {values[name]:.3g}".strip()
+                    shown = more if len(more) <= self.bar.console.width - OTHER_COLUMNS else shown
+            self.bar.update(self.task, metrics=shown)
 
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         """Leave the bar on the screen as it is at the last step."""

@@ -75,7 +75,9 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
         data.download = checkpoint.may_download_to(config.data.root)
     logger = build.logger(config, run, checkpoint.step if checkpoint else 0)
     plugins = [CheckpointIO(checkpoint.content if checkpoint else None)]
-    callbacks = [*build.callbacks(config, metrics), SaveConfig(config, run, overrides)]
+    saved = run / ".hydra" / "overrides.yaml"  # of a run that is resumed
+    typed = [*OmegaConf.load(saved), *overrides] if checkpoint and saved.exists() else overrides
+    callbacks = [*build.callbacks(config, metrics, typed), SaveConfig(config, run, overrides)]
     if trial := os.environ.get(TRIAL):
         callbacks.append(build.prune(config, json.loads(trial)))
     trainer = build.trainer(config, run, callbacks, logger=logger, plugins=plugins)

@@ -31,7 +31,7 @@ def size(path: Path) -> tuple[int, int]:
 
 def test_figures_2_and_3(train: Train, tmp_path: Path) -> None:
     train(PaperFigures(seed=0), gan=helpers.tiny_gan(num_fixed_latents=40), logger=TensorBoardLogger(tmp_path, "", ""))
-    assert logged_images(tmp_path) == {"figures/nearest": [6], "figures/interpolation": [6]}
+    assert logged_images(tmp_path) == {"samples/nearest": [3, 6], "samples/interpolation": [3, 6]}
     assert size(tmp_path / "figure2.png") == (84, 100)  # 4 x 8 pairs of 4 x 4 images, borders of 2, twice as large
     assert size(tmp_path / "figure3.png") == (148, 100)  # 12 x 8 images
 

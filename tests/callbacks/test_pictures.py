@@ -133,8 +133,9 @@ def test_every_logger_gets_everything(
     pictures = {(name, step): value for name, value, step in logged if isinstance(value, Image)}
     steps = {("samples", step): (14, 14) for step in (0, 4, 6)}  # 2 x 2 images of 4 x 4
     assert {key: image.size for key, image in pictures.items()} == steps | {
-        ("figures/nearest", 6): (42, 8),
-        ("figures/interpolation", 6): (74, 50),
+        (tag, step): size
+        for step in (3, 6)
+        for tag, size in (("samples/nearest", (42, 8)), ("samples/interpolation", (74, 50)))
     }
     values = {(name, step): value for name, value, step in logged if not isinstance(value, Image)}
     assert {key: int(value) for key, value in values.items() if key[1] is None} == {

@@ -4,10 +4,14 @@ import pty
 import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from pytorch_lightning import Callback
+from rich.console import Console
 from rich.progress import Progress
 
 from gan_lightning.callbacks.progress_bar import ProgressBar
@@ -37,6 +41,22 @@ def test_shows_rate_time_left_and_both_losses(train: Train, capsys: pytest.Captu
     output = capsys.readouterr().out
     for text in ("6/6", "images/s", "left", "loss D", " G "):
         assert text in output
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(75, ""), (80, "fid 0.512"), (100, "fid 0.512 precision 0.815"), (120, "fid 0.512 precision 0.815 recall 0.627")],
+)
+def test_shows_the_metrics_that_there_is_room_for(width: int, shown: str) -> None:
+    bar, console = ProgressBar(), Console(width=width, file=StringIO())
+    bar.bar = Progress(console=console)
+    bar.task = bar.bar.add_task("", metrics="")
+    values = {"recall": torch.tensor(0.627), "fid": torch.tensor(0.51234), "precision": torch.tensor(0.815)}
+    trainer = SimpleNamespace(
+        callbacks=[SimpleNamespace(monitor="fid")], callback_metrics=values, sanity_checking=False
+    )
+    bar.on_validation_end(trainer, None)  # type: ignore[arg-type]
+    assert bar.bar.tasks[0].fields["metrics"] == shown
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_everything_in_tensorboard_shares_the_step_axis(run: Path) -> None:
 
 
 def test_hparams_tab_has_the_final_metrics(run: Path) -> None:
-    events = EventAccumulator(str(run / "tensorboard"))
+    events = EventAccumulator(str(run / "tensorboard" / "hparams"))
     events.Reload()
     contents = events.summary_metadata
     start = plugin_data_pb2.HParamsPluginData.FromString(
@@ -74,7 +74,18 @@ def test_hparams_tab_has_the_final_metrics(run: Path) -> None:
     assert start.hparams["optimizer.lr"].number_value == 0.001
     assert start.hparams["k"].number_value == 1
     metrics = json.loads((run / "metrics.json").read_text())
-    assert scalars(run)["final/parzen_ll"] == [(12, pytest.approx(metrics["parzen_ll"]))]
+    assert start.hparams["experiment"].string_value == "default"
+    assert start.hparams["model"].string_value == "mlp"
+    assert start.hparams["optimizer.scheduler"].string_value == "linear"  # overridden
+    assert "model.generator.negative_slope" not in start.hparams
+    (final,) = events.Scalars("test/parzen_ll")
+    assert (final.step, final.value) == (12, pytest.approx(metrics["parzen_ll"]))
+
+
+def test_tensorboard_begins_with_the_losses(run: Path) -> None:
+    logged = scalars(run)
+    assert list(dict.fromkeys(tag.partition("/")[0] for tag in sorted(logged)))[:2] == ["images_seen", "loss"]
+    assert all(len(values) > 1 for values in logged.values())  # no single dots
 
 
 def test_checkpoints_share_the_step_axis_for_k_3(tmp_path: Path) -> None:
