@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 
 from gan_lightning.run import build, config, schema
 from gan_lightning.run.build import GAN_TRAINER_KEYS
+from gan_lightning.run.fill_in import fill_in
 from gan_lightning.run.search_space import choices, training_config
 
 FILES = sorted(p.relative_to(config.CONF).with_suffix("") for p in config.CONF.rglob("*.yaml"))
@@ -47,7 +48,7 @@ def test_every_search() -> None:
 
 def build_all(composed: DictConfig, tmp_path: Path) -> Any:
     """Build everything that a training config describes, but read no data; return the GAN."""
-    composed = config.fill_in(schema.validate("train", composed))
+    composed = fill_in(schema.validate("train", composed))
     gan = build.gan(composed)
     build.data(composed)
     callbacks = build.callbacks(composed, build.metrics(composed))

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed
 from gan_lightning.metrics.base import THUMBNAIL
-from gan_lightning.run.config import locate
+from gan_lightning.run.fill_in import locate
 
 DATASETS = {  # bytes by size
     "gan_lightning.data.gaussian.Gaussian": lambda size: 16 * size,

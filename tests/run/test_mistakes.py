@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gan_lightning.errors import InputError
 from gan_lightning.run import config, schema, suggest
+from gan_lightning.run.fill_in import fill_in
 from tests.helpers import ROOT, SMALL, call, command
 
 
@@ -346,8 +347,8 @@ def test_a_traceback_on_request(tmp_path: Path) -> None:
 # What depends on the machine
 
 
-def fill_in(*typed: str) -> None:
-    config.fill_in(schema.validate("train", config.compose("train", list(typed))), typed)
+def check(*typed: str) -> None:
+    fill_in(schema.validate("train", config.compose("train", list(typed))), typed)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +361,7 @@ def fill_in(*typed: str) -> None:
     ],
 )
 def test_data_parallel_training_expects_parameters_without_gradient(typed: list[str], strategy: str) -> None:
-    assert config.fill_in(config.compose("train", typed), typed).trainer.strategy == strategy
+    assert fill_in(config.compose("train", typed), typed).trainer.strategy == strategy
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has one")
@@ -397,7 +398,7 @@ def test_what_needs_a_gpu(typed: str, line: str, tmp_path: Path) -> None:
     ],
 )
 def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
-    filled_in = config.fill_in(config.compose("train", typed), typed)
+    filled_in = fill_in(config.compose("train", typed), typed)
     assert (filled_in.monitor, filled_in.monitor_mode) == (monitor, mode)
 
 
@@ -420,7 +421,7 @@ def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
 )
 def test_what_cannot_be_monitored(typed: list[str], line: str) -> None:
     with pytest.raises(InputError, match=f"^{line}"):
-        fill_in(*typed)
+        check(*typed)
 
 
 # Printed commands
