@@ -18,6 +18,7 @@ from matplotlib.image import imread
 
 from benchmarks.machine import processor
 from gan_lightning.run.config import CHECKOUT, CONF
+from gan_lightning.run.config_docs import summary
 
 Runs = Mapping[str, Sequence[Path]]  # folders of finished runs, one per seed, by experiment
 EXPERIMENTS = {  # in the order of the tables -> number of seeds
@@ -66,9 +67,7 @@ def train(experiment: str, seed: int, folder: Path, overrides: Sequence[str]) ->
 
 def description(experiment: str) -> str:
     """Return what an experiment shows: the first paragraph of its file's comment."""
-    head = (CONF / "experiment" / f"{experiment}.yaml").read_text().partition("defaults:")[0]
-    lines = [line.removeprefix("#").strip() for line in head.splitlines() if "@package" not in line]
-    return " ".join(lines[: lines.index("")])
+    return summary(CONF / "experiment" / f"{experiment}.yaml")
 
 
 def spread(values: Sequence[float], digits: int) -> str:
