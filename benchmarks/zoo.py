@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from benchmarks.machine import processor
-from gan_lightning.run.config import CHECKOUT, CONF
 from gan_lightning.run.config_docs import summary
+from gan_lightning.run.config_files import CHECKOUT, CONF
 
 Runs = Mapping[str, Sequence[Path]]  # folders of finished runs, one per seed, by experiment
 EXPERIMENTS = {  # in the order of the tables -> number of seeds

@@ -26,7 +26,6 @@ from gan_lightning.errors import InputError, as_typed, file_error, one_line, out
 from gan_lightning.perf.openmp import CpuUse, set_wait_policy
 from gan_lightning.run import sweep
 from gan_lightning.run.config import (
-    CONF,
     clear_none_choices,
     config_dirs,
     expand_home,
@@ -35,6 +34,8 @@ from gan_lightning.run.config import (
     start_folder,
     typed_overrides,
 )
+from gan_lightning.run.config_files import CONF
+from gan_lightning.run.help import help_page
 from gan_lightning.run.processes import stop_with_sweep
 from gan_lightning.run.schema import validate
 from gan_lightning.run.suggest import choices_of, known_keys, unknown_choice, unknown_key
@@ -91,7 +92,11 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                     raise InputError(
                         f"{folder}: Hydra cannot run in a folder with ${{ in its name, a reference to a key"
                     )
-                sys.argv[1:] = flags_first(map(expand_home, joined(sys.argv[1:])))
+                arguments = [*map(expand_home, joined(sys.argv[1:]))]
+                if (page := help_page(name, arguments)) is not None:
+                    show(page)
+                    return
+                sys.argv[1:] = flags_first(arguments)
                 sys.argv[1:] = flags_first(sweep.arguments_for(name, sys.argv[1:]))
                 with sweep.running():
                     hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(run)()
@@ -100,6 +105,14 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         return main
 
     return decorate
+
+
+def show(page: str) -> None:
+    """Print a page, of which a pager may read only the beginning."""
+    try:
+        print(page, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def joined(typed: list[str]) -> list[str]:

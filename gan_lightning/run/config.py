@@ -21,10 +21,8 @@ from omegaconf.errors import InterpolationResolutionError
 from gan_lightning.checkpoints.trust import packages_to_trust, targets
 from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run import resources
+from gan_lightning.run.config_files import CHECKOUT, CONF
 
-PACKAGE = Path(__file__).parents[1]
-CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
-CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
 HYPERPARAMETERS = ("seed", "k", "latent_scale", "algorithm", "model", "loss", "penalty", "ema", "optimizer", "data")
 PATHS = re.compile(r"checkpoint|out|data\.root|(.+\.)?features\.weights")  # keys
 SIMPLE = re.compile(r"[\w./-]+", re.ASCII)  # what neither Hydra nor a shell reads in another way

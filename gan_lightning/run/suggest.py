@@ -8,7 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import as_typed
-from gan_lightning.run.config import CONF, flatten
+from gan_lightning.run.config import flatten
+from gan_lightning.run.config_files import CONF
 
 RENAMED = {  # former keys, and words of other projects
     "average.latent_scale": "latent_scale",

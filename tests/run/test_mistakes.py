@@ -1,5 +1,6 @@
 """What is reported in one line, before torch is imported."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -294,8 +295,8 @@ def test_help_lists_the_groups_without_torch(tmp_path: Path) -> None:
     done = call("-c", PROGRAM, "--help", cwd=tmp_path)
     assert done.returncode == 0
     for words in (
-        "loss: hinge, least_squares, minimax, non_saturating, relativistic",
-        "ema: none, standard",
+        "  loss=non_saturating             hinge, least_squares, minimax, relativistic",
+        "  ema=standard                    none",
         "optimizer.lr=5e-4,1e-3",
     ):
         assert words in done.stdout
@@ -475,3 +476,7 @@ def test_installed_from_a_wheel(tmp_path: Path) -> None:
     assert list(elsewhere.glob("outputs/default/*/checkpoints/last.ckpt"))
     where = call("-c", "import gan_lightning; print(gan_lightning.__file__)", cwd=elsewhere, **site)
     assert where.stdout.startswith(str(tmp_path / "site"))
+    script = [sys.executable, str(tmp_path / "site" / "bin" / "gan-lightning"), "train", "--help", "k"]
+    done = subprocess.run(script, cwd=elsewhere, env=os.environ | site, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("  k=2 "), done.stderr
+    assert (tmp_path / "site" / "gan_lightning" / "py.typed").exists()
