@@ -27,10 +27,12 @@ from gan_lightning.perf.openmp import CpuUse, set_wait_policy
 from gan_lightning.run import sweep
 from gan_lightning.run.config import (
     clear_none_choices,
+    compose,
     config_dirs,
     expand_home,
     quoted,
     resolve_paths,
+    run_dir,
     start_folder,
     typed_overrides,
 )
@@ -96,6 +98,9 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                 if (page := help_page(name, arguments)) is not None:
                     show(page)
                     return
+                if name == "train" and "--info" in arguments:
+                    show(info([argument for argument in arguments if not argument.startswith("-")]))
+                    return
                 sys.argv[1:] = flags_first(arguments)
                 sys.argv[1:] = flags_first(sweep.arguments_for(name, sys.argv[1:]))
                 with sweep.running():
@@ -105,6 +110,17 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         return main
 
     return decorate
+
+
+def info(overrides: list[str]) -> str:
+    """Return what a training run with overrides would be."""
+    config = validate("train", resolve_paths(compose("train", overrides, config_dirs())))
+    typed = dict(argument.partition("=")[::2] for argument in overrides)
+    experiment = typed.get("experiment", "default")
+    folder = typed.get("hydra.run.dir") or run_dir(config.checkpoint, config.name, experiment, "DATE_TIME")
+    from gan_lightning.run.info import describe_run  # imports torch
+
+    return describe_run(config, overrides, folder)
 
 
 def show(page: str) -> None:

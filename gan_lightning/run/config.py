@@ -38,13 +38,6 @@ def register_resolvers() -> None:
     are functions of :mod:`gan_lightning.run.resources`.
     """
 
-    def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
-        with suppress(InputError):  # a wrong checkpoint is reported by the validation
-            run = checkpoint_path(checkpoint).absolute().parent.parent if checkpoint else None
-            if run and (run / ".hydra").is_dir():
-                return str(run)
-        return f"outputs/{name or experiment or 'train'}/{job_id() or date_time}"
-
     def times(factor: float, value: Any) -> Any:
         return factor * value if isinstance(value, int | float) else value  # validation reports what is no number
 
@@ -66,6 +59,15 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, resolver, replace=True)
     # Our configs of launchers have the names of their plug-ins' own, which is meant.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
+
+def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
+    """Return the folder of the run that a checkpoint belongs to, or of a new one."""
+    with suppress(InputError):  # a wrong checkpoint is reported by the validation
+        run = checkpoint_path(checkpoint).absolute().parent.parent if checkpoint else None
+        if run and (run / ".hydra").is_dir():
+            return str(run)
+    return f"outputs/{name or experiment or 'train'}/{job_id() or date_time}"
 
 
 def job_id() -> str | None:
@@ -90,13 +92,17 @@ def project_folder(name: str) -> str:
     return str((CHECKOUT if CHECKOUT / "conf" == CONF else start_folder()) / name)
 
 
-def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
-    """Return ``conf/<name>.yaml`` composed with overrides as on the command line, for use outside of its command."""
+def compose(name: str, overrides: list[str] | None = None, folders: Sequence[Path] = ()) -> DictConfig:
+    """Return ``conf/<name>.yaml`` composed with overrides as on the command line, for use outside of its command.
+
+    ``folders`` are those of ``--config-dir``.
+    """
+    path = f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in folders)}]"
     outer = GlobalHydra.instance().hydra  # of another command
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            config = hydra.compose(name, overrides or [])
+            config = hydra.compose(name, [*(overrides or []), *([path] if folders else [])])
     finally:
         GlobalHydra.instance().hydra = outer
     clear_none_choices(config)
