@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,9 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         @wraps(task)
         def main() -> None:
             threading.excepthook = report_in_thread
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, TextIOWrapper):  # Windows' code pages have neither σ nor ↑
+                    stream.reconfigure(errors="replace")
             logging.raiseExceptions = False  # a full disk must not print a traceback for each line of the log
             gc.disable()  # its passes would take a sixth of the time of all imports
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which are reported here

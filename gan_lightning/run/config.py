@@ -192,7 +192,7 @@ def trusted_names(trust: Any) -> list[str]:
             if "command-line" in source.provider and source.schema == "file":
                 for path in Path(source.path).rglob("*.yaml"):
                     with suppress(yaml.YAMLError):
-                        names += [name for _, name in targets(yaml.safe_load(path.read_text()))]
+                        names += [name for _, name in targets(yaml.safe_load(path.read_text(encoding="utf-8")))]
     return names
 
 

@@ -24,7 +24,7 @@ described = lru_cache(None)(describe)
 @lru_cache(None)
 def content(path: Path) -> dict[str, Any]:
     """Return the values of a config file."""
-    return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
 
 
 class ConfigFiles:
@@ -93,7 +93,7 @@ class ConfigFiles:
         yield self.root, ""
         for group in sorted(self.choices, key=lambda group: group in ("data", "experiment", "sweep")):
             for path in self._with_parents(group, self.choices[group]) if not group.startswith("hydra") else ():
-                declared = re.match(r"# @package (\S+)", path.read_text())
+                declared = re.match(r"# @package (\S+)", path.read_text(encoding="utf-8"))
                 package = declared[1] if declared else group.replace("/", ".")
                 yield path, "" if package == "_global_" else f"{package}."
 
