@@ -49,7 +49,7 @@ def autocast(precision: str) -> AbstractContextManager[None]:
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
 
 
-def textbook_batches(batch_size: int) -> DataLoader:
+def textbook_batches(batch_size: int) -> DataLoader[Any]:
     """Torchvision's MNIST with ToTensor and Normalize, through a DataLoader."""
     images = MNIST(config.compose("train").data.root, transform=Compose([ToTensor(), Normalize(0.5, 0.5)]))
     return DataLoader(images, batch_size, shuffle=True, drop_last=True)

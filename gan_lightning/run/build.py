@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import hydra
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.loggers import Logger
+from lightning_fabric.loggers.logger import Logger
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 

@@ -73,7 +73,8 @@ class ConfigFiles:
 
     def _choose(self, typed: Mapping[str, str]) -> dict[str, str]:
         """Return the choices if those found so far decide which files there are."""
-        given, replaced = {}, {}
+        given: dict[str, str] = {}
+        replaced: dict[str, str] = {}
         for group, choice in _defaults(self.root).items():
             given[group] = typed.get(group, self.choices.get(group, choice))
             for path in self._with_parents(group, given[group]):

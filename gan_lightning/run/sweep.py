@@ -20,7 +20,6 @@ from omegaconf import DictConfig, OmegaConf
 from gan_lightning.errors import InputError, as_typed, file_error, one_line
 from gan_lightning.run import job, processes, resources
 from gan_lightning.run.config import (
-    CONF,
     argument,
     command_line,
     config_dirs,
@@ -29,6 +28,7 @@ from gan_lightning.run.config import (
     start_folder,
     typed_overrides,
 )
+from gan_lightning.run.config_files import CONF
 from gan_lightning.run.files import acquire, read_json, write_json
 from gan_lightning.run.job import ENDED
 from gan_lightning.run.ranking import read_jobs
