@@ -41,7 +41,7 @@ from gan_lightning.run.config_files import CONF
 from gan_lightning.run.help import help_page
 from gan_lightning.run.processes import stop_with_sweep
 from gan_lightning.run.schema import validate
-from gan_lightning.run.suggest import choices_of, known_keys, unknown_choice, unknown_key
+from gan_lightning.run.suggest import choices_of, known_keys, unknown_choice, unknown_flag, unknown_key
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -99,11 +99,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                         f"{folder}: Hydra cannot run in a folder with ${{ in its name, a reference to a key"
                     )
                 arguments = [*map(expand_home, joined(sys.argv[1:]))]
-                if (page := help_page(name, arguments)) is not None:
+                if (page := answer(name, arguments)) is not None:
                     show(page)
-                    return
-                if name == "train" and "--info" in arguments:
-                    show(info([argument for argument in arguments if not argument.startswith("-")]))
                     return
                 sys.argv[1:] = flags_first(arguments)
                 sys.argv[1:] = flags_first(sweep.arguments_for(name, sys.argv[1:]))
@@ -114,6 +111,15 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         return main
 
     return decorate
+
+
+def answer(name: str, arguments: list[str]) -> str | None:
+    """Return the page that ``--help`` or ``--info`` asks for, or None; InputError for a flag that there is not."""
+    if wrong := unknown_flag(arguments):
+        raise InputError(wrong)
+    if name == "train" and "--info" in arguments and "--help" not in arguments:
+        return info([argument for argument in arguments if not argument.startswith("-")])
+    return help_page(name, arguments)
 
 
 def info(overrides: list[str]) -> str:
@@ -206,12 +212,15 @@ def message_for(error: Exception) -> str:
         root = cause.parent_node._get_root()
         resumed = "k" in root and any(a.startswith("checkpoint=") for a in sys.argv[1:])
         hint = f"; if the checkpoint's run has this key, type +{typed}" if resumed else ""
-        return unknown_key(typed, key, known_keys(root)) + hint
+        above = key.rpartition(".")[0]  # of Hydra's keys only those beside it may be meant
+        beside = [f"{above}.{name}" for name in cause.parent_node] if above else ["hydra/launcher"]
+        return unknown_key(typed, key, beside if key.startswith("hydra") else known_keys(root)) + hint
     if isinstance(error, OverrideParseException):
         quotes = "with quotes around a value with characters other than letters, digits and ._/-: \"key='value'\""
         return f"{as_typed(error.override)}: not an override; write key=value or group=choice, {quotes}"
     if absent := re.match(r"Could not override '([^']*)'", str(error)):  # a group that this command does not have
-        return f"{argument_of(absent[1])}: no such key; --help lists all keys"
+        groups = ["hydra/launcher"] if absent[1].startswith("hydra") else ["--help"]
+        return unknown_key(argument_of(absent[1]), absent[1], groups)
     messages = {
         r"Ambiguous value for argument '(.*)'": "{}: several values; add -m to sweep over them",
         r"Unknown plugin class : 'hydra_plugins\.hydra_(joblib|submitit)": "hydra/launcher: this choice needs hydra-{}-"

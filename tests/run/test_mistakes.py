@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,11 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
     [
         # keys of other projects
         ("lr=1", r"lr=1: no such key; did you mean optimizer\.lr"),
+        ("data=mnst", r"data=mnst: no such choice; did you mean data=mnist\?"),
+        ("optimizer/schedule=cosine", "optimizer/schedule=cosine: no such key; did you mean .*optimizer/scheduler"),
+        ("hydra/launchr=joblib", r"hydra/launchr=joblib: no such key; did you mean hydra/launcher\?"),
+        ("hydra.run.dirr=x", r"hydra\.run\.dirr=x: no such key; did you mean hydra\.run\.dir\?"),
+        ("--multirn", r"--multirn: no such flag; did you mean --multirun\?"),
         ("batch_size=3", r"batch_size=3: no such key; did you mean data\.batch_size\?"),
         ("max_steps=5", r"max_steps=5: no such key; did you mean trainer\.max_steps\?"),
         ("epochs=3", r"epochs=3: no such key; use trainer\.max_epochs"),
@@ -453,9 +459,14 @@ def test_configs_and_classes_from_another_folder(tmp_path: Path, how: str, monke
 
 
 def test_installed_from_a_wheel(tmp_path: Path) -> None:
-    """The wheel holds conf/ and works in any folder."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
+    """The wheel holds conf/ and works in any folder; the source archive holds every file of the package."""
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--sdist", "--outdir", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        packed = {name.partition("/")[2] for name in opened.getnames()}
+    files = [path for folder in ("conf", "gan_lightning") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert packed.issuperset(str(path.relative_to(ROOT)) for path in files if path.suffix != ".pyc")
     (wheel,) = tmp_path.glob("*.whl")
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
