@@ -15,7 +15,7 @@ touch $@
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test coverage check audit tensorboard sweep classifier bench speedrun zoo notebooks clean
+.PHONY: help setup train test coverage check audit tensorboard sweep classifier bench speedrun zoo notebooks docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ $(BIN)/.sweep: $(BIN)/.train
 
 $(BIN)/.dev: $(BIN)/.train
 	$(call install,dev)
+
+$(BIN)/.docs: $(BIN)/.train
+	$(call install,docs)
 
 $(BIN)/.audit: $(BIN)/.train
 	$(call install,audit)
@@ -71,9 +74,13 @@ speedrun: $(BIN)/.train ## measure the time to the paper's log-likelihood, five 
 zoo: setup ## train every experiment (hours), and write docs/zoo.md; ARGS="--only NAME ..." selects some
 	$(RUN) benchmarks.zoo $(ARGS)
 
-notebooks: setup ## run the notebooks
+notebooks: setup ## run the notebooks, whole
 	$(RUN) pytest tests/test_notebooks.py
 
+docs: $(BIN)/.docs ## build the documentation site: docs/_build/index.html
+	$(RUN) gan_lightning.export checkpoint=mnist out=docs/digits.html
+	$(RUN) sphinx -aE -W --keep-going -q docs docs/_build
+
 clean: ## remove the environment, all runs and temporary files
-	rm -rf .venv outputs build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv outputs build dist docs/_build docs/reference docs/digits.html .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -29,6 +29,7 @@ from gan_lightning.metrics.parzen import ParzenWindow
 from gan_lightning.perf.compile import has_compiler
 from gan_lightning.perf.malloc import keep_freed_memory, return_freed_memory
 from gan_lightning.run import build, config
+from gan_lightning.run.fill_in import fill_in
 from gan_lightning.sampling import sample
 
 Measurements = Mapping[str, Callable[[], float]]
@@ -229,7 +230,7 @@ def evaluation() -> Measurements:
     gan, data = loops.article()
     fakes = list(sample(gan, 10_000, seed=0))
     reals = list(normalized_batches(data.test, gan.device))
-    found = build.metrics(config.fill_in(config.compose("train")))
+    found = build.metrics(fill_in(config.compose("train")))
 
     def measure(*names: str) -> float:
         work = partial(
@@ -329,7 +330,7 @@ def training_run(folder: Path, *typed: str, busy: bool = False, **environment: s
         if other:
             other.kill()
             other.wait()
-    return float(json.loads((run / "metrics.json").read_text())["images_per_second"])
+    return float(json.loads((run / "metrics.json").read_text(encoding="utf-8"))["images_per_second"])
 
 
 def busy_machine(folder: Path) -> Measurements:

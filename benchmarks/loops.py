@@ -29,6 +29,7 @@ from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.gan import GAN
 from gan_lightning.perf.split_linear import split_linear_layers
 from gan_lightning.run import build, config
+from gan_lightning.run.fill_in import fill_in
 
 Product = tuple[Tensor, Tensor]
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
@@ -36,7 +37,7 @@ ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
 def article(model: str = "mlp") -> tuple[GAN, ImageDataModule]:
     """Return the article's GAN, possibly with other networks, on the device, and its data, set up."""
-    composed = config.fill_in(config.compose("train", ["experiment=article", f"model={model}"]))
+    composed = fill_in(config.compose("train", ["experiment=article", f"model={model}"]))
     gan, data = build.gan(composed), build.data(composed)
     data.prepare_data()
     data.setup()
@@ -48,7 +49,7 @@ def autocast(precision: str) -> AbstractContextManager[None]:
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False)
 
 
-def textbook_batches(batch_size: int) -> DataLoader:
+def textbook_batches(batch_size: int) -> DataLoader[Any]:
     """Torchvision's MNIST with ToTensor and Normalize, through a DataLoader."""
     images = MNIST(config.compose("train").data.root, transform=Compose([ToTensor(), Normalize(0.5, 0.5)]))
     return DataLoader(images, batch_size, shuffle=True, drop_last=True)
@@ -238,7 +239,7 @@ def by_trainer(steps: int, *overrides: str, turns: Turns | None = None) -> float
     """
     accelerator = f"trainer.accelerator={'gpu' if DEVICE.type == 'cuda' else 'cpu'}"
     typed = ["experiment=article", accelerator, f"trainer.max_steps={steps}", *overrides]
-    composed = config.fill_in(config.compose("train", typed))
+    composed = fill_in(config.compose("train", typed))
     interval, composed.trainer.val_check_interval = composed.trainer.val_check_interval, steps
     gan, data, metrics = build.gan(composed), build.data(composed), build.metrics(composed)
     torch.set_float32_matmul_precision(composed.matmul_precision)

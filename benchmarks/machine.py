@@ -14,7 +14,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 def processor() -> str:
     """Return the names of the GPU, if there is one, and of the processor."""
     table = Path("/proc/cpuinfo")  # only on Linux
-    lines = table.read_text().splitlines() if table.exists() else []
+    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     gpu = [torch.cuda.get_device_name()] if DEVICE.type == "cuda" else []
     return " and ".join(gpu + (names[:1] or [platform.processor()]))

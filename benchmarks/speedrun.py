@@ -33,7 +33,7 @@ def run(folder: Path, overrides: list[str]) -> dict[str, float]:
         passes = all(found[name] >= least for name, least in TARGET.items())
         if passes or row[0].step == columns[0][-1].step:
             after = columns[-1][-1].wall_time - row[-1].wall_time
-            training = json.loads((folder / "metrics.json").read_text())["train_seconds"] - after
+            training = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["train_seconds"] - after
             return found | {
                 "steps": row[0].step,
                 "launch": row[-1].wall_time - since,

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from benchmarks.machine import processor
-from gan_lightning.run.config import CHECKOUT, CONF
 from gan_lightning.run.config_docs import summary
+from gan_lightning.run.config_files import CHECKOUT, CONF
 
 Runs = Mapping[str, Sequence[Path]]  # folders of finished runs, one per seed, by experiment
 EXPERIMENTS = {  # in the order of the tables -> number of seeds
@@ -81,7 +81,7 @@ def table(runs: Runs, metrics: Sequence[str]) -> list[str]:
     headings = ["experiment", *(COLUMNS[name][0] for name in metrics), "million images", "minutes", "seeds"]
     lines = [f"| {' | '.join(headings)} |", "|" + " --- |" * len(headings)]
     for experiment, folders in runs.items():
-        measured = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+        measured = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
         cells = [f"[`{experiment}`](../conf/experiment/{experiment}.yaml)"]
         for name in metrics:
             values = [run[name] for run in measured if name in run]
@@ -94,8 +94,10 @@ def table(runs: Runs, metrics: Sequence[str]) -> list[str]:
 def document(runs: Runs) -> str:
     """Return the page: a line on each experiment, and the tables."""
     files = [folder / "machine.txt" for folders in runs.values() for folder in folders]
-    machines = sorted({path.read_text().strip() for path in files if path.exists()})
-    images = {name: runs[name] for name in runs if "parzen_ll" in (runs[name][0] / "metrics.json").read_text()}
+    machines = sorted({path.read_text(encoding="utf-8").strip() for path in files if path.exists()})
+    images = {
+        name: runs[name] for name in runs if "parzen_ll" in (runs[name][0] / "metrics.json").read_text(encoding="utf-8")
+    }
     modes = {name: folders for name, folders in runs.items() if name not in images}
     missing = [name for name in EXPERIMENTS if name not in runs]
     lines = [

@@ -13,7 +13,7 @@ from reference_pages import with_site_links, write  # noqa: E402
 project = "gan-lightning"
 author = "The gan-lightning developers"
 copyright = author
-version = release = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["version"]
+version = release = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]

@@ -46,13 +46,16 @@ def write(folder: Path) -> None:
     pages |= {f"config/{page_of(group)}.md": group_page(group) for group in GROUPS}
     pages |= {f"commands/{command}.md": command_page(command) for command in COMMANDS}
     pages |= {f"api/{name}.md": api_page(name) for name in API}
-    pages |= {f"{name.lower()}.md": with_site_links((CHECKOUT / f"{name}.md").read_text(), CHECKOUT) for name in COPIED}
+    pages |= {
+        f"{name.lower()}.md": with_site_links((CHECKOUT / f"{name}.md").read_text(encoding="utf-8"), CHECKOUT)
+        for name in COPIED
+    }
     for old in set(folder.rglob("*.md")) - {folder / name for name in pages}:
         old.unlink()
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text)
 
 
@@ -80,7 +83,7 @@ def group_page(group: str) -> str:
 def command_page(command: str) -> str:
     """Return the page of a command: what its help shows first, its groups and its keys."""
     path = CONF / f"{command}.yaml"
-    header = yaml.safe_load(path.read_text())["hydra"]["help"]["header"]
+    header = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["help"]["header"]
     lines = [f"# {command}", "", *paragraphs(header), ""]
     groups = [entry for entry in choices(path) if entry[0] in GROUPS]
     if groups:
@@ -113,7 +116,7 @@ def api_page(name: str) -> str:
 def head(path: Path) -> list[str]:
     """Return the comment at the head of a config file as Markdown."""
     lines = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines += [] if "@package" in line else [line.removeprefix("#").removeprefix(" ")]
@@ -143,7 +146,7 @@ def origins(path: Path) -> list[str]:
 
 def defaults(path: Path) -> tuple[list[str], dict[str, str]]:
     """Return the files of its own group that a config file is based on, and its choices of other groups."""
-    listed = (yaml.safe_load(path.read_text()) or {}).get("defaults", [])
+    listed = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("defaults", [])
     bases = [item for item in listed if isinstance(item, str) and item != "_self_"]
     pairs = [pair for item in listed if isinstance(item, dict) for pair in item.items()]
     group = str(path.parent.relative_to(CONF))
@@ -187,7 +190,7 @@ def own_comments(path: Path) -> Iterator[tuple[str, str]]:
 
 def package(path: Path) -> str:
     """Return what comes before the keys of a config file on the command line, with a point at its end."""
-    found = re.match(r"# @package (\S+)", path.read_text())
+    found = re.match(r"# @package (\S+)", path.read_text(encoding="utf-8"))
     name = found[1] if found else ".".join(path.parent.relative_to(CONF).parts)
     return "" if name in ("_global_", "") else f"{name}."
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gan_lightning.gan import GAN
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 
 def load(path: Path | str, *, trust: str | Iterable[str] = ()) -> "GAN":

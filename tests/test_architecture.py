@@ -22,9 +22,19 @@ LAYERS = (
     {"callbacks"},
     {"run"},
     {"train", "search", "sample", "evaluate", "export", "train_classifier"},
+    {"__main__"},
 )
-BASE, COMMANDS = LAYERS[0], LAYERS[-1]
-BEFORE_TORCH = [*sorted(COMMANDS), "run.cli", "run.config", "run.schema", "run.suggest", "run.sweep", "run.job"]
+BASE, COMMANDS = LAYERS[0], LAYERS[-2]
+BEFORE_TORCH = [
+    "__main__",
+    *sorted(COMMANDS),
+    "run.cli",
+    "run.config",
+    "run.schema",
+    "run.suggest",
+    "run.sweep",
+    "run.job",
+]
 SLOW = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning_fabric"}
 
 

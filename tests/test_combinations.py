@@ -10,6 +10,7 @@ from torch import Tensor
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.run import build, config, schema
+from gan_lightning.run.fill_in import fill_in
 from tests.helpers import fit
 
 BATCH = 4
@@ -30,7 +31,7 @@ def choices(group: str) -> list[str]:
 def composed(*typed: str) -> DictConfig:
     """Compose the default recipe with tiny batches, without an EMA."""
     overrides = ["trainer.accelerator=cpu", f"data.batch_size={BATCH}", "ema=none", "k=1", *typed]
-    return config.fill_in(schema.validate("train", config.compose("train", overrides)), overrides)
+    return fill_in(schema.validate("train", config.compose("train", overrides)), overrides)
 
 
 def chosen(group: str, choice: str) -> Any:

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, RangeSweep
 
 from gan_lightning.run.config import CONF, compose
+from gan_lightning.run.help import help_page
 from gan_lightning.run.schema import validate
 from tests.helpers import ROOT
 
@@ -49,6 +50,11 @@ def commands() -> list[str]:
     return list(dict.fromkeys(shlex.join(shlex.split(line, comments=True)[2:]) for line in found))
 
 
+def typed_overrides(arguments: list[str]) -> list[str]:
+    """Return arguments without the flags that only print."""
+    return [argument for argument in arguments if argument not in ("--info", "--cfg", "job")]
+
+
 def single(override: str) -> str:
     """Return an override, with the first of its values if it has several."""
     parsed = OverridesParser.create().parse_override(override)
@@ -77,8 +83,11 @@ def documented(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.mark.parametrize("typed", commands())
 def test_commands_compose(typed: str, documented: Path) -> None:
     name, *arguments = (argument for argument in shlex.split(typed.removeprefix("gan_lightning.")) if argument != "-m")
+    if "--help" in arguments:
+        assert help_page(name, arguments)
+        return
     overrides: dict[str, list[str]] = {name: []}
-    for argument in arguments:
+    for argument in typed_overrides(arguments):
         if argument.startswith("--config-dir="):
             overrides[name].append(f"hydra.searchpath=[file://{documented / argument.partition('=')[2]}]")
         elif not argument.startswith(("hydra/launcher", "hydra.launcher", "sweep=")):  # of a sweep itself

@@ -184,4 +184,4 @@ def save_metrics(metrics: Mapping[str, float], path: Path) -> None:
     """Write metrics as one JSON object, without those that are not finite, which JSON does not have."""
     path.parent.mkdir(parents=True, exist_ok=True)
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    path.write_text(json.dumps(finite, indent=2) + "\n")
+    path.write_text(json.dumps(finite, indent=2) + "\n", encoding="utf-8")

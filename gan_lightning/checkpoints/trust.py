@@ -92,7 +92,7 @@ def plain_values(config: Any) -> list[tuple[str, Any]]:
     if type(config) is not dict:
         raise InputError("its config is not a dictionary")
     values: list[tuple[str, Any]] = []
-    stack = [("", config, 0)]
+    stack: list[tuple[str, Any, int]] = [("", config, 0)]
     while stack:
         key, value, depth = stack.pop()
         if len(values) + len(stack) > MAX_VALUES or depth > MAX_DEPTH:

@@ -254,7 +254,7 @@ class ImageDataModule(LightningDataModule):
             return InMemoryImages.of(dataset, self.conversion)
         return streamed
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled batches, one per training step.
 
         Raises:
@@ -285,7 +285,7 @@ class ImageDataModule(LightningDataModule):
             worker_init_fn=wait_for_parent,
         )
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation images in order.
 
         Raises:
@@ -297,11 +297,11 @@ class ImageDataModule(LightningDataModule):
             )
         return self._in_order(self.val)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Return the official test images in order."""
         return self._in_order(self.test)
 
-    def _in_order(self, images: InMemoryImages | StreamedImages) -> DataLoader:
+    def _in_order(self, images: InMemoryImages | StreamedImages) -> DataLoader[Any]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         size = self.eval_batch_size or fitting_batch_size(image_shape(images))
         number = math.ceil(len(images) / (world_size * size))  # the same on all ranks, as DDP needs

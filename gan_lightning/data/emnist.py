@@ -6,7 +6,7 @@ import torchvision
 from torch import Tensor
 
 
-class EMNIST(torchvision.datasets.EMNIST):
+class EMNIST(torchvision.datasets.EMNIST):  # type: ignore[misc]
     """torchvision's EMNIST (Cohen et al., EMNIST: an extension of MNIST to handwritten letters, 2017), upright.
 
     Its files hold the images with rows and columns exchanged. Labels begin with 0, also those of ``letters``.

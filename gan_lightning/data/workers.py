@@ -14,7 +14,7 @@ from gan_lightning.errors import InputError
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class TrainLoader(DataLoader):
+class TrainLoader(DataLoader[Any]):
     """A DataLoader whose workers leave SIGINT and SIGTERM to the main process.
 
     A terminal sends Ctrl-C to all processes of a run, and a scheduler SIGTERM. The main process finishes its step, and

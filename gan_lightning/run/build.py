@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import hydra
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.loggers import Logger
+from lightning_fabric.loggers.logger import Logger
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 
@@ -26,7 +26,8 @@ from gan_lightning.errors import InputError, as_typed, one_line, third_party_err
 from gan_lightning.gan import GAN
 from gan_lightning.metrics.features import FeatureExtractor
 from gan_lightning.run import memory
-from gan_lightning.run.config import HYPERPARAMETERS, flatten, locate, to_dict, usable_metrics
+from gan_lightning.run.config import HYPERPARAMETERS, flatten, to_dict
+from gan_lightning.run.fill_in import locate, usable_metrics
 from gan_lightning.run.job import PRUNED
 from gan_lightning.run.schema import check_types, schema
 from gan_lightning.sync_batchnorm import SyncBatchNorm

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,21 @@ from gan_lightning.errors import InputError, as_typed, file_error, one_line, out
 from gan_lightning.perf.openmp import CpuUse, set_wait_policy
 from gan_lightning.run import sweep
 from gan_lightning.run.config import (
-    CONF,
     clear_none_choices,
+    compose,
     config_dirs,
     expand_home,
     quoted,
     resolve_paths,
+    run_dir,
     start_folder,
     typed_overrides,
 )
+from gan_lightning.run.config_files import CONF
+from gan_lightning.run.help import help_page
 from gan_lightning.run.processes import stop_with_sweep
 from gan_lightning.run.schema import validate
-from gan_lightning.run.suggest import choices_of, known_keys, unknown_choice, unknown_key
+from gan_lightning.run.suggest import choices_of, known_keys, unknown_choice, unknown_flag, unknown_key
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -81,6 +85,9 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         @wraps(task)
         def main() -> None:
             threading.excepthook = report_in_thread
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, TextIOWrapper):  # Windows' code pages have neither σ nor ↑
+                    stream.reconfigure(errors="replace")
             logging.raiseExceptions = False  # a full disk must not print a traceback for each line of the log
             gc.disable()  # its passes would take a sixth of the time of all imports
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which are reported here
@@ -91,7 +98,11 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                     raise InputError(
                         f"{folder}: Hydra cannot run in a folder with ${{ in its name, a reference to a key"
                     )
-                sys.argv[1:] = flags_first(map(expand_home, joined(sys.argv[1:])))
+                arguments = [*map(expand_home, joined(sys.argv[1:]))]
+                if (page := answer(name, arguments)) is not None:
+                    show(page)
+                    return
+                sys.argv[1:] = flags_first(arguments)
                 sys.argv[1:] = flags_first(sweep.arguments_for(name, sys.argv[1:]))
                 with sweep.running():
                     hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(run)()
@@ -100,6 +111,34 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         return main
 
     return decorate
+
+
+def answer(name: str, arguments: list[str]) -> str | None:
+    """Return the page that ``--help`` or ``--info`` asks for, or None; InputError for a flag that there is not."""
+    if wrong := unknown_flag(arguments):
+        raise InputError(wrong)
+    if name == "train" and "--info" in arguments and "--help" not in arguments:
+        return info([argument for argument in arguments if not argument.startswith("-")])
+    return help_page(name, arguments)
+
+
+def info(overrides: list[str]) -> str:
+    """Return what a training run with overrides would be."""
+    config = validate("train", resolve_paths(compose("train", overrides, config_dirs())))
+    typed = dict(argument.partition("=")[::2] for argument in overrides)
+    experiment = typed.get("experiment", "default")
+    folder = typed.get("hydra.run.dir") or run_dir(config.checkpoint, config.name, experiment, "DATE_TIME")
+    from gan_lightning.run.info import describe_run  # imports torch
+
+    return describe_run(config, overrides, folder)
+
+
+def show(page: str) -> None:
+    """Print a page, of which a pager may read only the beginning."""
+    try:
+        print(page, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def joined(typed: list[str]) -> list[str]:
@@ -173,12 +212,15 @@ def message_for(error: Exception) -> str:
         root = cause.parent_node._get_root()
         resumed = "k" in root and any(a.startswith("checkpoint=") for a in sys.argv[1:])
         hint = f"; if the checkpoint's run has this key, type +{typed}" if resumed else ""
-        return unknown_key(typed, key, known_keys(root)) + hint
+        above = key.rpartition(".")[0]  # of Hydra's keys only those beside it may be meant
+        beside = [f"{above}.{name}" for name in cause.parent_node] if above else ["hydra/launcher"]
+        return unknown_key(typed, key, beside if key.startswith("hydra") else known_keys(root)) + hint
     if isinstance(error, OverrideParseException):
         quotes = "with quotes around a value with characters other than letters, digits and ._/-: \"key='value'\""
         return f"{as_typed(error.override)}: not an override; write key=value or group=choice, {quotes}"
     if absent := re.match(r"Could not override '([^']*)'", str(error)):  # a group that this command does not have
-        return f"{argument_of(absent[1])}: no such key; --help lists all keys"
+        groups = ["hydra/launcher"] if absent[1].startswith("hydra") else ["--help"]
+        return unknown_key(argument_of(absent[1]), absent[1], groups)
     messages = {
         r"Ambiguous value for argument '(.*)'": "{}: several values; add -m to sweep over them",
         r"Unknown plugin class : 'hydra_plugins\.hydra_(joblib|submitit)": "hydra/launcher: this choice needs hydra-{}-"

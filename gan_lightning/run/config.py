@@ -1,19 +1,16 @@
-"""Composing configs, filling in what depends on the machine, and printing commands."""
+"""Composing configs, resolving their paths, and printing commands."""
 
 import difflib
-import inspect
 import logging
-import math
 import os
-import pkgutil
 import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import hydra
 import yaml
@@ -23,12 +20,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from gan_lightning.checkpoints.trust import packages_to_trust, targets
-from gan_lightning.errors import InputError, as_typed, one_line
+from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run import resources
+from gan_lightning.run.config_files import CHECKOUT, CONF, PACKAGE
 
-PACKAGE = Path(__file__).parents[1]
-CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
-CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
 MODELS = PACKAGE / "models"  # those of this package, by their names
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)  # user/name
 HYPERPARAMETERS = ("seed", "k", "latent_scale", "algorithm", "model", "loss", "penalty", "ema", "optimizer", "data")
@@ -45,13 +40,6 @@ def register_resolvers() -> None:
     its height and width. ``${jobs_at_once:TRAINER}``, ``${gpus_of_a_job:TRAINER}`` and ``${devices_of_a_job:TRAINER}``
     are functions of :mod:`gan_lightning.run.resources`.
     """
-
-    def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
-        with suppress(InputError):  # a wrong checkpoint is reported by the validation
-            run = checkpoint_path(checkpoint).absolute().parent.parent if checkpoint else None
-            if run and (run / ".hydra").is_dir():
-                return str(run)
-        return f"outputs/{name or experiment or 'train'}/{job_id() or date_time}"
 
     def times(factor: float, value: Any) -> Any:
         return factor * value if isinstance(value, int | float) else value  # validation reports what is no number
@@ -76,6 +64,15 @@ def register_resolvers() -> None:
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
+def run_dir(checkpoint: str | None, name: str | None, experiment: str | None, date_time: str) -> str:
+    """Return the folder of the run that a checkpoint belongs to, or of a new one."""
+    with suppress(InputError):  # a wrong checkpoint is reported by the validation
+        run = checkpoint_path(checkpoint).absolute().parent.parent if checkpoint else None
+        if run and (run / ".hydra").is_dir():
+            return str(run)
+    return f"outputs/{name or experiment or 'train'}/{job_id() or date_time}"
+
+
 def job_id() -> str | None:
     """Return the id that all processes share if torchrun or SLURM has started several; else None.
 
@@ -98,13 +95,17 @@ def project_folder(name: str) -> str:
     return str((CHECKOUT if CHECKOUT / "conf" == CONF else start_folder()) / name)
 
 
-def compose(name: str, overrides: list[str] | None = None) -> DictConfig:
-    """Return ``conf/<name>.yaml`` composed with overrides as on the command line, for use outside of its command."""
+def compose(name: str, overrides: list[str] | None = None, folders: Sequence[Path] = ()) -> DictConfig:
+    """Return ``conf/<name>.yaml`` composed with overrides as on the command line, for use outside of its command.
+
+    ``folders`` are those of ``--config-dir``.
+    """
+    path = f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in folders)}]"
     outer = GlobalHydra.instance().hydra  # of another command
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            config = hydra.compose(name, overrides or [])
+            config = hydra.compose(name, [*(overrides or []), *([path] if folders else [])])
     finally:
         GlobalHydra.instance().hydra = outer
     clear_none_choices(config)
@@ -117,104 +118,6 @@ def clear_none_choices(config: DictConfig) -> None:
         part = OmegaConf.select(config, key)
         if OmegaConf.is_dict(part) and "_target_" not in part:
             OmegaConf.update(config, key, None)
-
-
-def fill_in(config: DictConfig, overrides: Iterable[str] = ()) -> DictConfig:
-    """Return a copy of a training config, with the values that depend on the machine or on other values filled in."""
-    import torch
-
-    from gan_lightning.metrics.evaluation import choose_monitor, directions
-
-    config = config.copy()
-    OmegaConf.set_struct(config, False)
-    trainer, keys = config.trainer, {override.partition("=")[0] for override in overrides}
-    if "trainer.max_epochs" in keys and "trainer.max_steps" not in keys and trainer.max_epochs is not None:
-        trainer.max_steps = -1
-    if trainer.precision == "auto":
-        on_cpu = trainer.accelerator == "cpu" or not torch.accelerator.is_available()
-        trainer.precision = "bf16-mixed" if on_cpu and torch.cpu._is_avx512_bf16_supported() else "32-true"
-    if isinstance(trainer.val_check_interval, float):  # a share of a pass over the data
-        trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch or 1
-    if trainer.strategy == "ddp" or (trainer.strategy == "auto" and (trainer.devices, trainer.num_nodes) != (1, 1)):
-        # While one network is updated, DDP must not wait for gradients of the other's parameters.
-        trainer.strategy = "ddp_find_unused_parameters_true"
-    classes, callback = usable_metrics(config), config.callbacks.get("validation_metrics")
-    for name in config.metrics or {}:
-        if name not in classes:
-            config.metrics[name] = None
-    skipped = callback.get("skip") if callback else [*classes]
-    skipped = skipped if isinstance(skipped, Sequence) else []  # the callback reports what is no list
-    measured = directions({name: c for name, c in classes.items() if name not in skipped})
-    watching = [config.algorithm, *filter(None, config.callbacks.values())]
-    config.monitor, config.monitor_mode = choose_monitor(
-        measured,
-        config.monitor,
-        config.monitor_mode,
-        probabilities=getattr(locate("loss", config.loss), "gives_probabilities", False),
-        complete=all(part._target_.startswith("gan_lightning.") for part in watching),
-    )
-    return config
-
-
-def usable_metrics(config: DictConfig) -> dict[str, Any]:
-    """Return the classes of the metrics in a config, without null and those that need what there is not.
-
-    These are features, the classes that features of a classifier come with, the labels of a conditional GAN, and images
-    that are small enough.
-    """
-    from gan_lightning.metrics.evaluation import takes_labels
-
-    usable = {}
-    for name, metric in (config.metrics or {}).items():
-        if metric and metric.get("features", "") is not None:
-            usable[name] = kind = locate(f"metrics.{name}", metric)
-            shape = OmegaConf.select(config, "model.image_shape") or ()  # not in the config of every command
-            if (
-                (takes_labels(kind) and "model" in config and not config.model.get("num_classes"))
-                or math.prod(shape) > (getattr(kind, "max_values", None) or math.inf)
-                or (getattr(kind, "uses_classes", False) and not classifies(name, metric.features))
-            ):
-                del usable[name]
-    return usable
-
-
-def classifies(name: str, features: DictConfig) -> bool:
-    """Return whether the features of a metric come with classes; true if a function does not say what it returns."""
-    found = locate(f"metrics.{name}.features", features)
-    kind = found if inspect.isclass(found) else get_type_hints(found).get("return")
-    return kind is None or hasattr(kind, "classify")
-
-
-def locate(key: str, node: DictConfig) -> Any:
-    """Return the class or function of a part at a key; InputError if there is none."""
-    typed = f"{key}._target_={as_typed(node._target_)}"
-    try:
-        found = hydra.utils.get_object(node._target_)
-    except Exception as error:  # an import can fail in any way
-        raise InputError(f"{typed}: {import_error(node._target_, error)}") from error
-    if not callable(found):
-        raise InputError(f"{typed}: must be a class or a function, and is a {type(found).__name__}")
-    return found
-
-
-def import_error(name: str, error: Exception) -> str:
-    """Return why Hydra cannot import a class or a function, on one line, with names that may be meant."""
-    parts, cause = name.split("."), error.__cause__
-    if not all(part.isidentifier() for part in parts) or len(parts) == 1:
-        return "must be MODULE.CLASS, as in mypackage.losses.MyLoss"
-    known = [n for n in range(1, len(parts)) if ".".join(parts[:n]) in sys.modules]
-    parent = ".".join(parts[: max(known, default=0)])
-    missing = parts[len(known)] if len(known) < len(parts) else ""
-    if isinstance(cause, AttributeError) or getattr(cause, "name", None) == f"{parent}.{missing}".removeprefix("."):
-        if not parent:
-            return f"No module named '{missing}' in this folder or on PYTHONPATH"
-        module = sys.modules[parent]
-        names = [*vars(module), *(found.name for found in pkgutil.iter_modules(getattr(module, "__path__", ())))]
-        close = difflib.get_close_matches(missing, [n for n in names if not n.startswith("_")], n=1)
-        return f"{parent} has no {missing}" + "".join(f"; did you mean {parent}.{n}?" for n in close)
-    if isinstance(cause, Exception):  # of the user's file
-        return f"cannot be imported: {type(cause).__name__}: {one_line(cause)}"
-    return one_line(error)
 
 
 def checkpoint_path(given: str | Path) -> Path:
@@ -311,7 +214,7 @@ def trusted_names(trust: Any) -> list[str]:
             if "command-line" in source.provider and source.schema == "file":
                 for path in Path(source.path).rglob("*.yaml"):
                     with suppress(yaml.YAMLError):
-                        names += [name for _, name in targets(yaml.safe_load(path.read_text()))]
+                        names += [name for _, name in targets(yaml.safe_load(path.read_text(encoding="utf-8")))]
     return names
 
 

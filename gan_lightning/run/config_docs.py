@@ -11,7 +11,7 @@ Entry = tuple[str, str, str]  # key, value as written, comment
 def summary(path: Path) -> str:
     """Return the first paragraph of the comment at the head of a config file as one line; "" if there is none."""
     lines: list[str] = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         text = line.removeprefix("#").strip()
         if not line.startswith("#") or (lines and not text):
             break
@@ -24,13 +24,13 @@ def describe(path: Path) -> list[Entry]:
 
     A nested key is ``data.root``, and follows ``data``, whose value is "". A list over several lines is ``[a, b]``.
     """
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     return [entry for entry in _entries(text, yaml.compose(text), "") if entry[0].partition(".")[0] != "defaults"]
 
 
 def choices(path: Path) -> list[Entry]:
     """Return each group in the ``defaults`` of a config file with its choice and its comment; no ``override``."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     root = yaml.compose(text)
     lists = [value for key, value in root.value if key.value == "defaults"] if root else []
     items = [item for items in lists for item in items.value if isinstance(item, yaml.MappingNode)]

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed
 from gan_lightning.metrics.base import THUMBNAIL
-from gan_lightning.run.config import locate
+from gan_lightning.run.fill_in import locate
 
 DATASETS = {  # bytes by size
     "gan_lightning.data.gaussian.Gaussian": lambda size: 16 * size,
@@ -58,20 +59,26 @@ def check_networks(config: DictConfig, build: Callable[[DictConfig, str], Any]) 
     """
     require(f"model.image_shape={as_typed(config.model.get('image_shape'))}", 4 * pixels(config))
     for name in ("generator", "discriminator"):
-        key, node, optimizer = f"model.{name}", config.model[name], config.optimizer[name]
+        key, node = f"model.{name}", config.model[name]
         if not inspect.isclass(locate(key, node)):
             continue
         size = 0
         with suppress(Exception), torch.random.fork_rng(devices=[]), torch.device("meta"):
-            size = sum(value.nbytes for value in build(config, key).state_dict().values())
-        copies = 2 + 2 * ("betas" in optimizer) + ("momentum" in optimizer) + bool(config.ema and name == "generator")
-        require(key, size * copies)
+            size = training_bytes(config, name, build(config, key))
+        require(key, size)
     size = 0
     with suppress(Exception):
         size = build(config, "model.prior")(1, device="meta").nbytes
     require("model.prior", size * SAMPLED)
     if isinstance(number := config.algorithm.get("num_fixed_latents"), int):
         check_images("algorithm.num_fixed_latents", number, config)
+
+
+def training_bytes(config: DictConfig, name: str, network: nn.Module) -> int:
+    """Return the bytes of a network's weights, gradients and optimizer states, and of the EMA's weights."""
+    optimizer = config.optimizer[name]
+    copies = 2 + 2 * ("betas" in optimizer) + ("momentum" in optimizer) + bool(config.ema and name == "generator")
+    return copies * sum(value.nbytes for value in network.state_dict().values())
 
 
 def pixels(config: Mapping[Any, Any]) -> int:

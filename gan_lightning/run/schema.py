@@ -13,7 +13,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from gan_lightning.errors import InputError, as_typed
-from gan_lightning.run.config import CONF, checkpoint_path, flatten, to_dict
+from gan_lightning.run.config import checkpoint_path, flatten, to_dict
+from gan_lightning.run.config_files import CONF
 from gan_lightning.run.suggest import choices_of, known_keys, unknown_key
 
 

@@ -21,8 +21,9 @@ from omegaconf import DictConfig
 from gan_lightning.errors import InputError, as_typed, third_party_errors
 from gan_lightning.metrics.evaluation import directions
 from gan_lightning.run import job, processes, resources
-from gan_lightning.run.config import fill_in, start_folder, to_dict, usable_metrics
+from gan_lightning.run.config import start_folder, to_dict
 from gan_lightning.run.files import read_json, write_json
+from gan_lightning.run.fill_in import fill_in, usable_metrics
 from gan_lightning.run.sweep import RECORD, report
 
 try:

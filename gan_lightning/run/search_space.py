@@ -49,6 +49,7 @@ def parse_overrides(settings: Mapping[str, Any]) -> tuple[list[str], dict[str, O
     overrides = {override.key_or_group: override for override in parsed}  # the last one of a key counts
     searched = {key: override for key, override in overrides.items() if override.is_sweep_override()}
     if not searched:
+        training_config([str(override.input_line) for override in overrides.values()])  # is a key misspelt?
         raise InputError("search.space={}: nothing to search; give a key several values, as in k=1,2")
     for key, override in searched.items():
         with third_party_errors(str(override.input_line)):

@@ -8,7 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import as_typed
-from gan_lightning.run.config import CONF, flatten
+from gan_lightning.run.config import flatten
+from gan_lightning.run.config_files import CONF
 
 RENAMED = {  # former keys, and words of other projects
     "average.latent_scale": "latent_scale",
@@ -43,6 +44,10 @@ RENAMED = {  # former keys, and words of other projects
     "model.batch_norm": "model.discriminator.batch_norm",
 }
 
+FLAGS = (  # Hydra's, and ours
+    *("--help", "--info", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun"),
+    *("--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun"),
+)
 OTHER_NAMES = {  # what to type, and how papers and other projects call it, in small letters and digits
     "loss=non_saturating or loss=minimax": "gan vanilla standard original",
     "loss=minimax": "mm mmgan saturating",
@@ -104,7 +109,20 @@ def unknown_choice(group: str, choice: str, choices: Sequence[str], folders: Seq
         return f"{message}; {place}"
     same = [f"{group}={known}" for known in choices if letters(known) == name]
     meant = [typed for typed, names in OTHER_NAMES.items() if typed.startswith(f"{group}=") and name in names.split()]
-    return f"{message}; use {(same + meant)[0]}" if same + meant else f"{message}; allowed: {', '.join(choices)}"
+    if same + meant:
+        return f"{message}; use {(same + meant)[0]}"
+    if close := difflib.get_close_matches(choice, choices, n=1, cutoff=0.75):
+        return f"{message}; did you mean {group}={close[0]}?"
+    return f"{message}; allowed: {', '.join(choices)}"
+
+
+def unknown_flag(arguments: Sequence[str]) -> str | None:
+    """Return the message for the first argument that is a flag which there is not, or None."""
+    for name in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
+        if not any(flag.startswith(name) for flag in FLAGS):
+            close = difflib.get_close_matches(name, FLAGS, n=1)
+            return f"{name}: no such flag; " + (f"did you mean {close[0]}?" if close else "--help lists some")
+    return None
 
 
 def misplaced(group: str, choice: str, folders: Sequence[Path]) -> str:
@@ -137,7 +155,7 @@ def unknown_key(typed: str, key: str, known: list[str]) -> str:
         exists = "=" in new or any(other == new or other.startswith(new.partition(".")[0] + ".") for other in known)
         if exists and (name == old or name.startswith(f"{old}.")):
             return f"{message}; use {new}"
-    parent, _, last = key.rpartition(".")
+    parent, last = key.rpartition(".")[0], re.split(r"[./]", key)[-1]
     if parent.partition(".")[0] == last:
         return f"{message}; if it is in a YAML file of a data set, that must begin with # @package _global_"
     if not known:

@@ -20,7 +20,6 @@ from omegaconf import DictConfig, OmegaConf
 from gan_lightning.errors import InputError, as_typed, file_error, one_line
 from gan_lightning.run import job, processes, resources
 from gan_lightning.run.config import (
-    CONF,
     argument,
     command_line,
     config_dirs,
@@ -29,6 +28,7 @@ from gan_lightning.run.config import (
     start_folder,
     typed_overrides,
 )
+from gan_lightning.run.config_files import CONF
 from gan_lightning.run.files import acquire, read_json, write_json
 from gan_lightning.run.job import ENDED
 from gan_lightning.run.ranking import read_jobs
@@ -87,12 +87,15 @@ def arguments_for(name: str, typed: Sequence[str]) -> list[str]:
     With ``sweep=FOLDER`` that is the sweep of this folder, and otherwise one with the same arguments that was stopped.
 
     Raises:
-        InputError: If a folder holds no sweep, or another command's.
+        InputError: If a folder holds no sweep, or another command's, or on Windows.
     """
     arguments = [*typed]
+    multirun = next((a for a in typed if a in ("-m", "--multirun", "hydra.mode=MULTIRUN")), "")
+    if sys.platform == "win32" and (multirun or name == "search"):
+        raise InputError(f"{multirun or name}: sweeps and searches need the signals of Linux or macOS; use WSL")
     if name == "search":  # its own keys, and those of training
-        if several := [a for a in typed if a in ("-m", "--multirun", "hydra.mode=MULTIRUN")]:
-            raise InputError(f"{several[0]}: a search tries several values of a key by itself; remove it")
+        if multirun:
+            raise InputError(f"{multirun}: a search tries several values of a key by itself; remove it")
         own = [a for a in typed if a.startswith("-") or a.lstrip("+~").startswith(("hydra", "search.", "search="))]
         overrides = ",".join(quoted(a) for a in typed if a not in own)
         return [*own, f"search.command_line=[{overrides}]"] if overrides else own

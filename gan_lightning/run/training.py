@@ -27,7 +27,6 @@ from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
 from gan_lightning.run.config import (
     argument,
     command_line,
-    fill_in,
     shorten,
     silence_lightning,
     start_folder,
@@ -35,6 +34,7 @@ from gan_lightning.run.config import (
     trust_arguments,
     trusted_names,
 )
+from gan_lightning.run.fill_in import fill_in
 from gan_lightning.run.job import PRUNED, TRIAL
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from gan_lightning.metrics.evaluation import feature_extractors
 from gan_lightning.networks import mlp
 from gan_lightning.penalties import R1
 from gan_lightning.run import build, config, schema
+from gan_lightning.run.fill_in import fill_in
 from tests.helpers import SMALL
 
 HERE = "tests.run.test_build"
@@ -102,7 +103,7 @@ def make_loss(*, scale: float) -> NonSaturating:
 
 def filled_in(*typed: str) -> DictConfig:
     overrides = [*SMALL, *typed]
-    return config.fill_in(schema.validate("train", config.compose("train", overrides)), overrides)
+    return fill_in(schema.validate("train", config.compose("train", overrides)), overrides)
 
 
 def build_all(*typed: str) -> None:

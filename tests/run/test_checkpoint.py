@@ -11,6 +11,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.run import config, schema
 from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
+from gan_lightning.run.fill_in import fill_in
 from gan_lightning.sampling import sample
 from tests.helpers import SMALL, command, last, resume, same
 
@@ -171,7 +172,7 @@ def test_what_a_resume_can_change(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_devices_share_a_resumed_runs_minibatches(run: Path, typed: list[str], batch_size: int) -> None:
-    found = config.fill_in(resumed(run, *typed))
+    found = fill_in(resumed(run, *typed))
     assert found.data.batch_size == batch_size
     assert found.trainer.strategy == ("ddp_find_unused_parameters_true" if batch_size < 64 else found.trainer.strategy)
 
@@ -182,7 +183,7 @@ def test_devices_that_share_a_resumed_run_again(run: Path) -> None:
     checkpoint.config["trainer"] |= {"devices": 2, "num_nodes": 2, "strategy": "ddp_find_unused_parameters_true"}
     checkpoint.config["trainer"]["sync_batchnorm"] = False
     typed = ["trainer.devices=1", "trainer.num_nodes=1"]
-    found = config.fill_in(checkpoint.resume_config(composed(run, *typed), typed))
+    found = fill_in(checkpoint.resume_config(composed(run, *typed), typed))
     assert (found.data.batch_size, found.trainer.strategy, found.trainer.sync_batchnorm) == (64, "auto", False)
     with pytest.raises(InputError, match=r"^data.batch_size=16: .*has 64"):
         checkpoint.resume_config(composed(run, *typed, "data.batch_size=16"), [*typed, "data.batch_size=16"])
@@ -225,4 +226,4 @@ def test_a_resume_adds_nothing_else(run: Path) -> None:
 def test_a_new_length_replaces_the_former_one(run: Path) -> None:
     assert resumed(run, "trainer.max_steps=20").trainer.max_steps == 20
     assert resumed(run, "trainer.max_steps=20").trainer.max_epochs is None
-    assert config.fill_in(resumed(run, "trainer.max_epochs=2"), ["trainer.max_epochs=2"]).trainer.max_steps == -1
+    assert fill_in(resumed(run, "trainer.max_epochs=2"), ["trainer.max_epochs=2"]).trainer.max_steps == -1

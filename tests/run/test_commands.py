@@ -287,3 +287,26 @@ def test_every_command_has_help(tmp_path: Path) -> None:
         done = command(name, "--help", cwd=tmp_path)
         assert f"python -m gan_lightning.{name} " in done.stdout
         assert (config.CONF / f"{name}.yaml").exists()
+
+
+def test_info(tmp_path: Path) -> None:
+    typed = ("trainer.accelerator=cpu", "k=3", "data.batch_size=10", "trainer.max_steps=7", "name=mine")
+    done = command("train", *typed, "--info", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert found["gan-lightning"] == gan_lightning.__version__
+    assert f"torch {torch.__version__.partition('+')[0]}" in found["packages"]
+    assert found["data"].endswith("50,000 to train, 10,000 to validate, 10,000 to test; 1 x 28 x 28")
+    assert found["discriminator"] == "gan_lightning.networks.mlp.Discriminator, 533,505 parameters"
+    assert found["memory"].startswith("38.8 MB of weights")  # 1.51 x 5 + 0.53 x 4 million numbers, and buffers
+    assert found["training"] == "7 steps of k=3 x 10 images: 210 images"
+    assert found["folder"] == "outputs/mine/DATE_TIME"
+    assert not list(tmp_path.iterdir())
+
+
+def test_info_of_a_run(run: Path, tmp_path: Path) -> None:
+    done = command("train", f"checkpoint={run}", "--info", cwd=tmp_path)
+    assert f"folder         {run}\n" in done.stdout, done.stderr
+    assert "12 steps" in done.stdout
+    done = command("train", "--info", "model.latent_dim=-1", cwd=tmp_path)
+    assert done.stderr.startswith("model.generator.latent_dim=-1: must be")

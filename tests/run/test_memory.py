@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
 from gan_lightning.run import build, config, memory, schema
+from gan_lightning.run.fill_in import fill_in
 from tests.helpers import command
 from tests.run.test_build import build_all, filled_in
 
@@ -50,7 +51,7 @@ def test_what_needs_too_much(typed: list[str], line: str) -> None:
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
 def test_convolutional_networks(model: str, player: str) -> None:
     typed = [f"model={model}", f"model.{player}.width=20000", f"model.{player}.max_width=20000"]
-    composed = config.fill_in(schema.validate("train", config.compose("train", [*typed, "optimizer=adam"])))
+    composed = fill_in(schema.validate("train", config.compose("train", [*typed, "optimizer=adam"])))
     with pytest.raises(InputError, match=rf"^model.{player}: needs about .* GB of memory"):
         memory.check_networks(composed, build.part)
 

@@ -1,9 +1,11 @@
 """What is reported in one line, before torch is imported."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from gan_lightning.errors import InputError
 from gan_lightning.run import config, schema, suggest
+from gan_lightning.run.fill_in import fill_in
 from tests.helpers import ROOT, SMALL, call, command
 
 
@@ -167,6 +170,11 @@ def test_possible_numbers(lr: float, batch_size: int, seed: int) -> None:
     [
         # keys of other projects
         ("lr=1", r"lr=1: no such key; did you mean optimizer\.lr"),
+        ("data=mnst", r"data=mnst: no such choice; did you mean data=mnist\?"),
+        ("optimizer/schedule=cosine", "optimizer/schedule=cosine: no such key; did you mean .*optimizer/scheduler"),
+        ("hydra/launchr=joblib", r"hydra/launchr=joblib: no such key; did you mean hydra/launcher\?"),
+        ("hydra.run.dirr=x", r"hydra\.run\.dirr=x: no such key; did you mean hydra\.run\.dir\?"),
+        ("--multirn", r"--multirn: no such flag; did you mean --multirun\?"),
         ("batch_size=3", r"batch_size=3: no such key; did you mean data\.batch_size\?"),
         ("max_steps=5", r"max_steps=5: no such key; did you mean trainer\.max_steps\?"),
         ("epochs=3", r"epochs=3: no such key; use trainer\.max_epochs"),
@@ -293,8 +301,8 @@ def test_help_lists_the_groups_without_torch(tmp_path: Path) -> None:
     done = call("-c", PROGRAM, "--help", cwd=tmp_path)
     assert done.returncode == 0
     for words in (
-        "loss: hinge, least_squares, minimax, non_saturating, relativistic",
-        "ema: none, standard",
+        "  loss=non_saturating             hinge, least_squares, minimax, relativistic",
+        "  ema=standard                    none",
         "optimizer.lr=5e-4,1e-3",
     ):
         assert words in done.stdout
@@ -346,8 +354,8 @@ def test_a_traceback_on_request(tmp_path: Path) -> None:
 # What depends on the machine
 
 
-def fill_in(*typed: str) -> None:
-    config.fill_in(schema.validate("train", config.compose("train", list(typed))), typed)
+def check(*typed: str) -> None:
+    fill_in(schema.validate("train", config.compose("train", list(typed))), typed)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +368,7 @@ def fill_in(*typed: str) -> None:
     ],
 )
 def test_data_parallel_training_expects_parameters_without_gradient(typed: list[str], strategy: str) -> None:
-    assert config.fill_in(config.compose("train", typed), typed).trainer.strategy == strategy
+    assert fill_in(config.compose("train", typed), typed).trainer.strategy == strategy
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has one")
@@ -397,7 +405,7 @@ def test_what_needs_a_gpu(typed: str, line: str, tmp_path: Path) -> None:
     ],
 )
 def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
-    filled_in = config.fill_in(config.compose("train", typed), typed)
+    filled_in = fill_in(config.compose("train", typed), typed)
     assert (filled_in.monitor, filled_in.monitor_mode) == (monitor, mode)
 
 
@@ -420,7 +428,7 @@ def test_monitor(typed: list[str], monitor: str, mode: str) -> None:
 )
 def test_what_cannot_be_monitored(typed: list[str], line: str) -> None:
     with pytest.raises(InputError, match=f"^{line}"):
-        fill_in(*typed)
+        check(*typed)
 
 
 # Printed commands
@@ -451,9 +459,14 @@ def test_configs_and_classes_from_another_folder(tmp_path: Path, how: str, monke
 
 
 def test_installed_from_a_wheel(tmp_path: Path) -> None:
-    """The wheel holds conf/ and works in any folder."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
+    """The wheel holds conf/ and works in any folder; the source archive holds every file of the package."""
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--sdist", "--outdir", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        packed = {name.partition("/")[2] for name in opened.getnames()}
+    files = [path for folder in ("conf", "gan_lightning") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert packed.issuperset(str(path.relative_to(ROOT)) for path in files if path.suffix != ".pyc")
     (wheel,) = tmp_path.glob("*.whl")
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
@@ -476,3 +489,7 @@ def test_installed_from_a_wheel(tmp_path: Path) -> None:
     assert where.stdout.startswith(str(tmp_path / "site"))
     load = "import gan_lightning as g; [g.load(n) for n in ('mnist', 'mnist_conditional', 'mnist_resnet', 'ring')]"
     assert call("-c", load, cwd=elsewhere, **site).returncode == 0
+    script = [sys.executable, str(tmp_path / "site" / "bin" / "gan-lightning"), "train", "--help", "k"]
+    done = subprocess.run(script, cwd=elsewhere, env=os.environ | site, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("  k=2 "), done.stderr
+    assert (tmp_path / "site" / "gan_lightning" / "py.typed").exists()

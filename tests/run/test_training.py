@@ -20,6 +20,7 @@ from torchmetrics import Metric
 from gan_lightning.errors import InputError
 from gan_lightning.losses import NonSaturating
 from gan_lightning.run import config, schema
+from gan_lightning.run.fill_in import fill_in
 from gan_lightning.run.training import train
 from tests import helpers
 from tests.helpers import SMALL, assert_same_run, call, command, grids, last, metrics, resume, same, scalars
@@ -295,7 +296,7 @@ def test_max_epochs_by_itself_sets_the_length(tmp_path: Path) -> None:
     assert saved["global_step"] == 6
     assert all(scheduler["_last_lr"] == [0.0] for scheduler in saved["lr_schedulers"])
     typed = ["trainer.max_epochs=null"]
-    assert config.fill_in(config.compose("train", typed), typed).trainer.max_steps == 6000
+    assert fill_in(config.compose("train", typed), typed).trainer.max_steps == 6000
 
 
 @pytest.mark.parametrize(("available", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
@@ -303,7 +304,7 @@ def test_auto_precision_depends_on_the_processor(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: available)
     for given, expected in (("auto", chosen), ("32-true", "32-true")):
         composed = config.compose("train", [f"trainer.precision={given}", "trainer.accelerator=cpu"])
-        assert config.fill_in(composed).trainer.precision == expected
+        assert fill_in(composed).trainer.precision == expected
 
 
 def test_a_validation_interval_below_1_is_a_share_of_a_pass(tmp_path: Path) -> None:
