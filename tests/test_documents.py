@@ -69,7 +69,7 @@ def single(override: str) -> str:
 @pytest.fixture
 def documented(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with what the documents' commands refer to, as the working directory."""
-    for name in ("RUN", "RUN_A", "RUN_B"):
+    for name in ("RUN", "RUN_A", "RUN_B", "digits"):
         (tmp_path / name).symlink_to(run)
     for document in ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES:
         for block in re.findall(r"^```(?:python|yaml)\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):
