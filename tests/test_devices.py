@@ -42,6 +42,9 @@ def test_two_devices(run: Path) -> None:
     assert [step for step, _ in scalars(run)["loss/generator"]] == [2, 4, 6, 8, 10, 12]
     assert {p.name for p in run.iterdir()} == {
         ".hydra",
+        "frames",
+        "training.webp",
+        "walk.webp",
         "checkpoints",
         "metrics.json",
         "samples.png",
@@ -68,6 +71,7 @@ def test_a_signal_on_two_devices(run: Path, tmp_path: Path) -> None:
     assert_same_run(run, cut)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_another_number_of_devices(tmp_path: Path) -> None:
     """The losses and all states are those of the run on one device, but for rounding."""
     small = [option for option in SMALL if not option.startswith(("k=", "trainer.max_steps", "data.batch_size"))]

@@ -33,7 +33,7 @@ def test_the_overview_has_every_command() -> None:
     ],
 )
 def test_commands(typed: str, code: int, output: str, tmp_path: Path) -> None:
-    done = call("-m", "gan_lightning", *typed.split(), cwd=tmp_path)
+    done = call("-m", "gan_lightning", *typed.split(), cwd=tmp_path, COLUMNS="110")
     assert (done.returncode, done.stdout + done.stderr) == (code, output)
 
 

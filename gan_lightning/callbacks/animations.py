@@ -1,6 +1,7 @@
 """Animations of the images during training, and of interpolations after it."""
 
 import math
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Animations(Callback):
     @rank_zero_only
     def on_exception(self, trainer: Trainer, pl_module: GAN, exception: BaseException) -> None:
         """Write the training so far, and the paths if the run was stopped and has not failed."""
-        if frames(trainer).exists():
+        with suppress(OSError):  # which would hide the exception, as when the disk is full
             write_training(trainer)
             if isinstance(exception, KeyboardInterrupt):
                 write_walk(trainer, pl_module, self.seed)
@@ -86,7 +87,8 @@ def add_frame(trainer: Trainer, gan: GAN) -> None:
     picture, path = draw(trainer, gan), frames(trainer) / f"{trainer.global_step:08d}.png"
     image = to_pil_image(picture.cpu())
     image.thumbnail((MAX_SIDE, MAX_SIDE))
-    image.save(path, compress_level=1)
+    image.save(unfinished := path.with_suffix(".unfinished"), format="png", compress_level=1)
+    unfinished.replace(path)  # a run that is killed leaves no half of a picture
     every = spacing(math.isqrt(trainer.global_step))
     for other in frames(trainer).glob("*.png"):
         root = math.isqrt(int(other.stem))
@@ -145,5 +147,6 @@ def write_walk(trainer: Trainer, gan: GAN, seed: int) -> None:
 
 def write(images: list[Image.Image], path: Path, duration: int | list[int]) -> None:
     """Write an animation that repeats, each frame shown for so many milliseconds."""
-    first, *others = images
-    first.save(path, save_all=True, append_images=others, duration=duration, loop=0, quality=70, method=1)
+    if images:
+        first, *others = images
+        first.save(path, save_all=True, append_images=others, duration=duration, loop=0, quality=70, method=1)

@@ -84,14 +84,15 @@ def write(
         content["discriminator"] = trace(gan.discriminator, arguments(images, labels)).pack(weights, blob)
         content["verdict"] = verdict(gan, data)
     content["error"] = f"{error:.2g}/255"
-    page = Template((SOURCES / "model_page.html").read_text("utf-8")).substitute(
-        style=(SOURCES / "style.css").read_text("utf-8"),
-        script=(SOURCES / "network.js").read_text("utf-8") + (SOURCES / "model_page.js").read_text("utf-8"),
+    page = Template((SOURCES / "model_page.html").read_text(encoding="utf-8")).substitute(
+        style=(SOURCES / "style.css").read_text(encoding="utf-8"),
+        script=(SOURCES / "network.js").read_text(encoding="utf-8")
+        + (SOURCES / "model_page.js").read_text(encoding="utf-8"),
         subject=escape(subject),
         content=json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         weights=base64.b64encode(blob).decode(),
     )
-    out.write_text(page, "utf-8")
+    out.write_text(page, encoding="utf-8")
     return f"largest difference from PyTorch in {CHECKED} images: {content['error']}"
 
 

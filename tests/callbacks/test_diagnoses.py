@@ -91,6 +91,7 @@ def test_a_discriminator_that_prefers_training_images_has_learned_them_by_heart(
     assert "learned by heart" not in dict(diagnosis.examine(gan, outputs, FIRST_STEP - 1))
 
 
+@pytest.mark.slow
 def test_missing_modes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With too high a rate and no penalty, points fall on one or two modes of eight."""
     rates = ("penalty=none", "ema=none", "optimizer.lr=0.02")

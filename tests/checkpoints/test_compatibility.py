@@ -114,7 +114,7 @@ def test_a_resumed_run_starts_from_the_file(resumed: Path) -> None:
     assert same(dict(start["state_dict"]), former)
     seconds = [content["callbacks"]["Timer"]["time_elapsed"]["train"] for content in (start, file)]
     assert seconds[0] >= seconds[1]
-    assert start["callbacks"].keys() == {*upgrade(file)["callbacks"], "StopOnNan"}
+    assert start["callbacks"].keys() == {*upgrade(file)["callbacks"], "StopOnNan", "Norms", "Diagnoses"}
     assert start["ImageDataModule"]["step"] == file["ImageDataModule"]["step"]
 
 

@@ -31,7 +31,9 @@ def train_with_full_disk(folder: Path, *overrides: str) -> subprocess.CompletedP
 
 
 def test_a_full_disk_for_checkpoints(tmp_path: Path) -> None:
-    done = train_with_full_disk(tmp_path, "callbacks.sample_grid=null")
+    done = train_with_full_disk(
+        tmp_path, *(f"callbacks.{n}=null" for n in ("sample_grid", "animations", "paper_figures"))
+    )
     assert done.returncode == 1
     assert done.stderr.startswith(f"{tmp_path}/run/checkpoints/best-5.ckpt: could not be written: ")
     assert done.stderr.count("\n") == 1

@@ -41,6 +41,7 @@ def test_a_printed_argument_is_read_as_it_is(path: str) -> None:
     assert config.argument("checkpoint", "a/b-1.ckpt") == "checkpoint=a/b-1.ckpt"
 
 
+@pytest.mark.slow
 def test_a_run_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every printed command runs in a shell, and the commands read what Hydra's escapes spell."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

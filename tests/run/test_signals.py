@@ -127,6 +127,7 @@ def test_a_worker_that_dies(start: Start, tmp_path: Path) -> None:
     assert last(tmp_path / "run")["global_step"] > 0
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder(start: Start, tmp_path: Path) -> None:
     start()
     command = [sys.executable, "-m", "gan_lightning.train", "checkpoint=run"]

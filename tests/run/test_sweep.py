@@ -191,6 +191,7 @@ def test_ctrl_c_saves_the_jobs_of_any_launcher(launcher: str, tmp_path: Path) ->
 KILLER = "+callbacks.signal={_target_: tests.helpers.SignalAt, step: 4, signum: 15}"
 
 
+@pytest.mark.slow
 def test_a_stopped_job_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(helpers.ROOT))
     typed = ("-m", *SMALL, "seed=3", "hydra.sweep.dir=sweep", KILLER)
@@ -209,7 +210,7 @@ def test_a_stopped_job_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert rows(alone)["0"]["status"] == "finished"
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_launchers(launcher: str, basic: Path, tmp_path: Path) -> None:
     """Jobs at once, in folders that are named by their overrides, have the results of jobs in turn."""
     keys = ",".join(option.partition("=")[0] for option in SMALL)

@@ -77,7 +77,7 @@ def test_hparams_tab_has_the_final_metrics(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert start.hparams["experiment"].string_value == "default"
     assert start.hparams["model"].string_value == "mlp"
-    assert start.hparams["optimizer.scheduler"].string_value == "linear"  # overridden
+    assert start.hparams["optimizer.scheduler"].string_value == "linear_decay"  # overridden
     assert "model.generator.negative_slope" not in start.hparams
     (final,) = events.Scalars("test/parzen_ll")
     assert (final.step, final.value) == (12, pytest.approx(metrics["parzen_ll"]))
