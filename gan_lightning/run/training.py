@@ -128,11 +128,14 @@ def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
     checkpoint, samples = run / "checkpoints" / "last.ckpt", run / "samples.png"
     arguments, number = checkpoint_arguments(config, run), f"num_images={config.num_images}"
     longer = f"trainer.max_steps={2 * trainer.global_step}"
+    of_points = [*(config.model.get("image_shape") or ())][1:] == [1, 1]
     lines: list[tuple[bool, str, object]] = [
         (True, "run folder", shorten(run)),
         (samples.exists(), "samples", shorten(samples)),
+        ((run / "training.webp").exists(), "animation", shorten(run / "training.webp")),
         ((run / "tensorboard").exists(), "TensorBoard", f"tensorboard --logdir {shlex.quote(str(outputs))}"),
         (checkpoint.exists(), "more samples", command_line("sample", *arguments, "num_images=64", "out=samples.png")),
+        (checkpoint.exists() and not of_points, "a page", command_line("export", *arguments, "out=page.html")),
         (checkpoint.exists(), "evaluate", command_line("evaluate", *arguments, number, f"seed={config.seed}")),
         (checkpoint.exists(), "train longer", resume_command(config, run, longer)),
     ]

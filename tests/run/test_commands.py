@@ -176,7 +176,7 @@ def test_train_prints_commands_that_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert printed["samples"] == f"{where}/samples.png"
     assert printed["TensorBoard"] == "tensorboard --logdir outputs"
     log = (run / "train.log").read_text()
-    commands = [printed[name] for name in ("more samples", "evaluate", "train longer")]
+    commands = [printed[name] for name in ("more samples", "evaluate", "train longer", "a page")]
     for line in commands:
         assert line in log
         assert line.startswith(f"PYTHONPATH={ROOT} python -m gan_lightning.")
