@@ -1,16 +1,15 @@
-# docker build --tag gan-lightning .                            # for the CPU
-# docker build --tag gan-lightning --build-arg DEVICE=cuda .    # for NVIDIA's GPUs; run it with --gpus all
+# docker build --tag gan-lightning .
+# The same image runs on the CPU and, with --gpus all, on NVIDIA's GPUs. For a smaller one without CUDA, name a package index
+# with CPU builds of PyTorch: --build-arg PIP_EXTRA_INDEX_URL=...
 FROM python:3.13-slim-bookworm
 
-ARG DEVICE=cpu
+ARG PIP_EXTRA_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 HOME=/work
 WORKDIR /build
 
-# PyTorch by itself, since it is large and changes seldom. PyPI's is built for CUDA; PyTorch's own index has one for CPUs.
+# PyTorch by itself, since it is large and changes seldom
 COPY constraints.txt .
-RUN index=https://pypi.org/simple; \
-    if [ "$DEVICE" = cpu ]; then index=https://download.pytorch.org/whl/cpu; fi; \
-    pip install --constraint constraints.txt --extra-index-url "$index" torch torchvision
+RUN pip install --constraint constraints.txt torch torchvision
 
 COPY pyproject.toml README.md LICENSE ./
 COPY conf conf
