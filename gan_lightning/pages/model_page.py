@@ -16,7 +16,8 @@ from torch import Tensor
 from gan_lightning.data.images import InMemoryImages, StreamedImages, normalize, to_pixels
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
-from gan_lightning.pages.graph import Graph, trace
+from gan_lightning.pages.graph import Graph
+from gan_lightning.pages.trace import trace
 from gan_lightning.priors import Normal, Signs, Uniform
 from gan_lightning.sampling import generate, repeat_labels
 from gan_lightning.visualize import nearest_images

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
 from gan_lightning.pages import graph
-from gan_lightning.pages.graph import encode, trace
+from gan_lightning.pages.graph import encode
+from gan_lightning.pages.trace import trace
 
 SCRIPT = """
 const {graph, weights, inputs} = JSON.parse(require("fs").readFileSync(0));
