@@ -25,6 +25,7 @@ API = {
     "data": ["gan_lightning.data"],
     "metrics": ["gan_lightning.metrics"],
     "callbacks": ["gan_lightning.callbacks"],
+    "loggers": ["gan_lightning.loggers"],
     "sampling": ["gan_lightning.sampling", "gan_lightning.visualize"],
 }
 entries = cache(describe)

@@ -19,7 +19,7 @@ LAYERS = (
     {"losses", "penalties", "priors", "networks", "ema", "schedules", "seeding", "ranks", "errors"},
     {"gan", "simultaneous", "sync_batchnorm", "checks", "checkpoints", "data", "perf"},
     {"sampling", "visualize", "metrics", "pages"},
-    {"callbacks"},
+    {"callbacks", "loggers"},
     {"run"},
     {"train", "search", "sample", "evaluate", "export", "train_classifier"},
     {"__main__"},

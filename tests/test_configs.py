@@ -77,7 +77,7 @@ def test_every_root(name: str) -> None:
 def test_every_choice(path: Path, tmp_path: Path) -> None:
     override = f"{path.parent}={path.name}"
     composed = config.compose("train", [override, *NEEDS.get(override, [])])
-    if override in ("logger=wandb", "logger=mlflow") and not find_spec(path.name):
+    if override in ("logger=wandb", "logger=mlflow", "logger=trackio") and not find_spec(path.name):
         with pytest.raises(InputError, match=f"^logger: .*pip install .*{path.name}"):
             build_all(composed, tmp_path)
         return

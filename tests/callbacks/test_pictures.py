@@ -1,6 +1,6 @@
 """Pictures, hyperparameters and final metrics in loggers other than TensorBoard.
 
-The loggers are Lightning's own, on fakes of what they call: the packages are not dependencies.
+The loggers are Lightning's and this package's own, on fakes of what they call: the packages are not dependencies.
 """
 
 import csv
@@ -19,6 +19,7 @@ from gan_lightning.callbacks import final_evaluation
 from gan_lightning.callbacks.final_evaluation import FinalEvaluation
 from gan_lightning.callbacks.paper_figures import PaperFigures
 from gan_lightning.callbacks.sample_grid import SampleGrid
+from gan_lightning.loggers import TrackioLogger
 from gan_lightning.run import build, config
 from tests import helpers
 from tests.callbacks.conftest import Train
@@ -109,6 +110,23 @@ class Comet(CometLogger):
     def finalize(self, status: str) -> None: ...
 
 
+class Trackio(TrackioLogger):
+    """Trackio: the hyperparameters are sent with the first metrics."""
+
+    class Run:
+        def __init__(self, logged: Logged) -> None:
+            self.logged, self.config = logged, {}
+
+        def log(self, metrics: dict[str, Any], step: int | None) -> None:
+            if not self.logged:
+                self.logged += [(name, value, None) for name, value in self.config.items()]
+            self.logged += [(name, value, step) for name, value in metrics.items()]
+
+    def __init__(self, logged: Logged) -> None:
+        super().__init__(project="gans")
+        sys.modules["trackio"].init = lambda **_: Trackio.Run(logged)  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def _packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in for what the loggers import when they log."""
@@ -116,12 +134,14 @@ def _packages(monkeypatch: pytest.MonkeyPatch) -> None:
     entities.Param = entities.Metric = SimpleNamespace  # type: ignore[attr-defined]
     wandb = ModuleType("wandb")
     wandb.Image = lambda image: image  # type: ignore[attr-defined]
-    for module in (ModuleType("mlflow"), entities, wandb):
+    trackio = ModuleType("trackio")
+    trackio.Image, trackio.finish = wandb.Image, lambda: None  # type: ignore[attr-defined]
+    for module in (ModuleType("mlflow"), entities, wandb, trackio):
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 @pytest.mark.usefixtures("_packages")
-@pytest.mark.parametrize("kind", [Wandb, MLFlow, Comet])
+@pytest.mark.parametrize("kind", [Wandb, MLFlow, Comet, Trackio])
 def test_every_logger_gets_everything(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Any]
 ) -> None:
