@@ -73,7 +73,8 @@ def check_config(config: Any, trust: Iterable[str] = ()) -> list[str]:
     others = [(key, str(value)) for key, value in values if is_target(key) and not is_allowed(key, str(value))]
     for key, name in others:
         if not any(name == own or name.startswith(f"{own}.") for own in trust):
-            hint = f"if it is your own code, or code that you trust, add trust={name.partition('.')[0]}"
+            choose = "choose a logger, as in logger=csv, or " if key.startswith("logger") else ""
+            hint = f"{choose}if it is your own code, or code that you trust, add trust={module_of(name)}"
             raise InputError(f"{key}={name}: not allowed in a checkpoint; {hint}")
     for key, value in values:
         if ".transform" in key and isinstance(value, int | float) and value > MAX_PIXELS:
@@ -151,9 +152,14 @@ def targets(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield from targets(child, full_key)
 
 
-def packages_to_trust(config: Any) -> list[str]:
-    """Return the packages that a checkpoint with this config can use only if they are trusted."""
-    return sorted({name.partition(".")[0] for key, name in targets(config) if not is_allowed(key, name)})
+def modules_to_trust(config: Any) -> list[str]:
+    """Return the modules that a checkpoint with this config can use only if they are trusted."""
+    return sorted({module_of(name) for key, name in targets(config) if not is_allowed(key, name)})
+
+
+def module_of(name: str) -> str:
+    """Return the module of a class: no more need be trusted, as packages also have functions that do harm."""
+    return name.rpartition(".")[0] or name
 
 
 def is_outside_path(value: Any) -> bool:

@@ -67,15 +67,22 @@ class Checkpoint:
                 raise ValueError(f"format_version={version}")
             checkpoint_file.check_content(self.content, self.path)
             self.config: dict[str, Any] = self.content["hyper_parameters"]["config"]
+            # Unchecked, and removed from what is read: only a resumed run builds it
+            self._logger = {key: self.config.pop(key) for key in ("logger",) if key in self.config}
             self.step: int = self.content["global_step"]
         except InputError:
             raise
         except Exception as error:  # a foreign file can break this in any way
             raise InputError(f"checkpoint={path}: {problem}") from error
+        self._given, self._trust = path, [trust] if isinstance(trust, str) else [*trust]
+        self._check(self.config)
+
+    def _check(self, config: dict[str, Any]) -> None:
+        """Check a part of the file's config; InputError that names the file if it must not be built."""
         try:
-            trusted = check_config(self.config, [trust] if isinstance(trust, str) else trust)
+            trusted = check_config(config, self._trust)
         except InputError as error:
-            raise InputError(f"checkpoint={path}: {error}") from error
+            raise InputError(f"checkpoint={self._given}: {error}") from error
         if trusted:
             print(f"Trusting {', '.join(trusted)}, which the checkpoint uses", file=sys.stderr)
 
@@ -146,7 +153,8 @@ class Checkpoint:
     def resume_config(self, composed: DictConfig, overrides: list[str]) -> DictConfig:
         """Return the run's config with this command's overrides; InputError if one changes what a run must keep.
 
-        Keys that the config lacks, as an earlier version wrote it, are those of the composed config.
+        Keys that the config lacks, as an earlier version wrote it, are those of the composed config. The run's logger
+        is checked, unless the overrides choose one.
         """
         if len(self.content.get("optimizer_states", ())) != 2:
             raise InputError(f"checkpoint={self.path}: holds no optimizer states, so it cannot be resumed")
@@ -154,9 +162,12 @@ class Checkpoint:
         for key in (*HYPERPARAMETERS, "metrics", "features"):  # of which a run has what it was given
             del defaults[key]
         defaults["image_shape"] = self.config["model"].get("image_shape")
-        config = resolve_paths(OmegaConf.create(with_defaults(self.config, defaults)))
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        logger = {} if any(override.key_or_group == "logger" for override in parsed) else self._logger
+        self._check(logger)
+        config = resolve_paths(OmegaConf.create(with_defaults(self.config | logger, defaults)))
         keys = []
-        for override in OverridesParser.create().parse_overrides(overrides):
+        for override in parsed:
             keys.append(key := override.key_or_group.replace("/", "."))
             if override.is_delete():
                 raise InputError(f"~{key}: a resumed run keeps its keys; use {key}=null")

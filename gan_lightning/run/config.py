@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from gan_lightning.checkpoints.trust import packages_to_trust, targets
+from gan_lightning.checkpoints.trust import modules_to_trust, targets
 from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run import resources
 from gan_lightning.run.config_files import CHECKOUT, CONF, PACKAGE
@@ -218,9 +218,9 @@ def trusted_names(trust: Any) -> list[str]:
     return names
 
 
-def trust_arguments(config: DictConfig) -> list[str]:
-    """Return the argument, if any, that a command needs for a checkpoint with this config, quoted for a shell."""
-    own = packages_to_trust(to_dict(config))
+def trust_arguments(config: dict[str, Any]) -> list[str]:
+    """Return the argument, if any, that a command needs to use this of a checkpoint's config, quoted for a shell."""
+    own = modules_to_trust(config)
     return [f"trust={own[0]}" if len(own) == 1 else f"'trust=[{','.join(own)}]'"] if own else []
 
 

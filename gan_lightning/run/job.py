@@ -12,7 +12,7 @@ from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from gan_lightning.checkpoints.trust import packages_to_trust
+from gan_lightning.checkpoints.trust import modules_to_trust
 from gan_lightning.errors import InputError
 from gan_lightning.run import processes
 from gan_lightning.run.config import config_flags, quoted, shorten, start_folder, to_dict
@@ -95,7 +95,7 @@ def execute(
     """Run a command in a process of its own, resuming it from a checkpoint in its folder; see :func:`processes.run`."""
     arguments, checkpoint = [*overrides], folder / "checkpoints" / "last.ckpt"
     if command == "train" and checkpoint.exists():  # trust what this command would build itself
-        arguments = [f"checkpoint={quoted(checkpoint)}", f"trust=[{','.join(packages_to_trust(to_dict(config)))}]"]
+        arguments = [f"checkpoint={quoted(checkpoint)}", f"trust=[{','.join(modules_to_trust(to_dict(config)))}]"]
     elif "out" in config and (out := config.out or {"evaluate": "metrics.json"}.get(command)):
         arguments.append(f"out={quoted(folder / out)}")
     if HydraConfig.get().job.chdir:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -126,7 +127,8 @@ def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
     """Log the paths of a run's outputs, and commands to sample, evaluate and resume."""
     outputs = Path("outputs") if run.is_relative_to(start_folder() / "outputs") else run
     checkpoint, samples = run / "checkpoints" / "last.ckpt", run / "samples.png"
-    arguments, number = checkpoint_arguments(config, run), f"num_images={config.num_images}"
+    read = to_dict(config) | {"logger": None}  # which sample and evaluate do not build
+    arguments, number = checkpoint_arguments(read, run), f"num_images={config.num_images}"
     longer = f"trainer.max_steps={2 * trainer.global_step}"
     of_points = [*(config.model.get("image_shape") or ())][1:] == [1, 1]
     lines: list[tuple[bool, str, object]] = [
@@ -146,11 +148,11 @@ def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
 
 def resume_command(config: DictConfig, run: Path, *arguments: str) -> str:
     """Return the command that resumes a run."""
-    return command_line("train", *checkpoint_arguments(config, run), *arguments, configs=True)
+    return command_line("train", *checkpoint_arguments(to_dict(config), run), *arguments, configs=True)
 
 
-def checkpoint_arguments(config: DictConfig, run: Path) -> list[str]:
-    """Return the arguments with which a command reads a run's last checkpoint."""
+def checkpoint_arguments(config: dict[str, Any], run: Path) -> list[str]:
+    """Return the arguments with which a command reads a run's last checkpoint, of whose config it uses this."""
     return [argument("checkpoint", shorten(run / "checkpoints" / "last.ckpt")), *trust_arguments(config)]
 
 
