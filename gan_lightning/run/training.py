@@ -127,7 +127,7 @@ def log_outputs(config: DictConfig, run: Path, trainer: pl.Trainer) -> None:
     """Log the paths of a run's outputs, and commands to sample, evaluate and resume."""
     outputs = Path("outputs") if run.is_relative_to(start_folder() / "outputs") else run
     checkpoint, samples = run / "checkpoints" / "last.ckpt", run / "samples.png"
-    read = to_dict(config) | {"logger": None}  # which sample and evaluate do not build
+    read = to_dict(config) | {"logger": None}  # which only a resumed run builds
     arguments, number = checkpoint_arguments(read, run), f"num_images={config.num_images}"
     longer = f"trainer.max_steps={2 * trainer.global_step}"
     of_points = [*(config.model.get("image_shape") or ())][1:] == [1, 1]

@@ -176,7 +176,8 @@ def test_of_the_printed_commands_only_the_one_that_resumes_trusts_a_logger(
     with caplog.at_level("INFO"):
         log_outputs(compose("train", ["logger=trackio"]), tmp_path, SimpleNamespace(global_step=3))
     trusting = {line[:12].rstrip(): " trust=gan_lightning.loggers " in line for line in caplog.messages}
-    assert trusting == {"run folder": False, "more samples": False, "evaluate": False, "train longer": True}
+    assert [what for what in trusting if trusting[what]] == ["train longer"]
+    assert {"more samples", "a page", "evaluate"} < trusting.keys()
 
 
 @pytest.mark.parametrize("name", ["prior._target_", "generator.layers[0]", "a.b", "", "_x", "é"])
@@ -261,7 +262,7 @@ def test_nesting_without_end(run: Path, tmp_path: Path) -> None:
 def test_every_part_in_conf_is_allowed_but_loggers_that_may_send() -> None:
     checked = 0
     for path in CONF.rglob("*.yaml"):
-        if {"hydra", "search"} & {*path.parts} or path.stem in ("wandb", "mlflow"):  # which send to a server
+        if {"hydra", "search"} & {*path.parts}:
             continue
         text, group = path.read_text(), list(path.relative_to(CONF).parts[:-1])
         node = yaml.safe_load(text) or {}
