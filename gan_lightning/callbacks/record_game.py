@@ -243,6 +243,7 @@ class RecordGame(Recorder):
         gan, data, device = copy.deepcopy(self.untrained), copy.copy(trainer.datamodule), trainer.strategy.root_device
         gan.loss, gan.penalty = variant["loss"], variant["penalty"]
         data.resumed_at = 0
+        vars(gan).pop("step", None)  # of cuda_graphs=true, which is for the run's own penalty
         recorder = Recorder(every_n_steps=self.every_n_steps, features=self.features)
         own_trainer = Trainer(
             accelerator=device.type,
