@@ -190,6 +190,8 @@ class RecordGame(Recorder):
         for name, variant in self.variants.items():
             if set(variant) != {"loss", "penalty"} or not variant["loss"]:
                 raise ValueError(f"variants={name}: must have a loss, and a penalty or null")
+            if not hasattr(variant["loss"], "generator") or not callable(variant["penalty"] or print):
+                raise ValueError(f"variants={name}: must have classes, as in loss._target_=gan_lightning.losses.Hinge")
 
     def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
         """Keep a copy of the untrained networks; a resumed run has not restored the trained ones yet.

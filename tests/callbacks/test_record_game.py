@@ -232,6 +232,8 @@ def test_other_data_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
         ({"every_n_steps": 0}, r"^every_n_steps=0: .* at least 1$"),
         ({"variants": {"own": {"loss": NonSaturating()}}}, r"^variants=own: must have a loss, and a penalty or null"),
         ({"variants": {"own": {"loss": None, "penalty": None}}}, r"^variants=own: must have a loss"),
+        ({"variants": {"own": {"loss": "hinge", "penalty": None}}}, r"^variants=own: must have classes, as in loss"),
+        ({"variants": {"own": {"loss": NonSaturating(), "penalty": "r1"}}}, r"^variants=own: must have classes"),
     ],
 )
 def test_arguments_are_validated(changes: dict[str, Any], line: str) -> None:
