@@ -57,7 +57,7 @@ def write(folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
 
 
 def page_of(group: str) -> str:

@@ -27,7 +27,7 @@ def main(config: DictConfig) -> None:
     keys = [typed.lstrip("+").partition("=")[0] for typed in typed_overrides()]
     if not any(key == "metrics" or key.startswith("features") for key in keys):
         names = {key.split(".")[1] for key in keys if key.startswith("metrics.")}
-        config.metrics = checkpoint.config["metrics"] | {name: config.metrics[name] for name in names}
+        config.metrics = (checkpoint.config["metrics"] or {}) | {name: config.metrics[name] for name in names}
     former = {key: checkpoint.config.get(key) for key in ("model", "data", "features")}
     typed = {"features": config.features} if any(key.startswith("features") for key in keys) else {}
     used = resolve_paths(OmegaConf.create(former | {"metrics": config.metrics} | typed))

@@ -1,6 +1,7 @@
 """Animations of the images during training, and of interpolations after it."""
 
 import math
+import re
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -43,7 +44,7 @@ class Animations(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         """Add the untrained generator's frame, or remove frames of later steps than that of a resumed run."""
         frames(trainer).mkdir(parents=True, exist_ok=True)
-        for path in frames(trainer).glob("*.png"):
+        for path in frame_files(trainer):
             if trainer.global_step == 0 or int(path.stem) > trainer.global_step:
                 path.unlink()
         if trainer.global_step == 0:
@@ -82,6 +83,11 @@ def frames(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "frames"
 
 
+def frame_files(trainer: Trainer) -> list[Path]:
+    """Return a run's frames in their order, and no other file that is in their folder."""
+    return sorted(path for path in frames(trainer).glob("*.png") if re.fullmatch(r"\d{8,}", path.stem, re.ASCII))
+
+
 def add_frame(trainer: Trainer, gan: GAN) -> None:
     """Write the current frame, and remove those that are too many by now."""
     picture, path = draw(trainer, gan), frames(trainer) / f"{trainer.global_step:08d}.png"
@@ -90,7 +96,7 @@ def add_frame(trainer: Trainer, gan: GAN) -> None:
     image.save(unfinished := path.with_suffix(".unfinished"), format="png", compress_level=1)
     unfinished.replace(path)  # a run that is killed leaves no half of a picture
     every = spacing(math.isqrt(trainer.global_step))
-    for other in frames(trainer).glob("*.png"):
+    for other in frame_files(trainer):
         root = math.isqrt(int(other.stem))
         if other != path and (root**2 != int(other.stem) or root % every):
             other.unlink()
@@ -108,9 +114,9 @@ def draw(trainer: Trainer, gan: GAN) -> Tensor:
 
 
 def write_training(trainer: Trainer) -> None:
-    """Write ``training.webp`` of the frames."""
+    """Write ``training.webp`` of the frames; nothing if there are none, as in a resumed run that fails at once."""
     images = []
-    for path in sorted(frames(trainer).glob("*.png")):
+    for path in frame_files(trainer):
         with Image.open(path) as frame:
             images.append(captioned(frame, f"step {int(path.stem):,}"))
     last = [MILLISECONDS] * (len(images) - 1) + [LAST_MILLISECONDS]

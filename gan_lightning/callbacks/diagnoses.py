@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 IN_A_ROW = 3  # logged steps that a symptom lasts before it is reported, and is absent before it is reported again
 NUM_IMAGES = 64  # generated, training and validation images that are compared
 NUM_POINTS = 500  # of the plane, which cost less
+FEWEST = 20  # training and validation images for a comparison of D's means
 FIRST_STEP = 100  # before it, a generator has not learned enough for its images to be examined
 
 # Thresholds, with what was measured at logged steps of 18 experiments of conf/experiment in their first 150 to 1,200
@@ -103,7 +104,7 @@ class Diagnoses(GradientNorms):
         yield "won", relative_loss(gan, outputs) < WON
         for network, gradient in self.gradient_norms.items():
             yield f"vanishing {network}", float(gradient) < VANISHED
-            yield f"exploding {network}", float(gradient) > EXPLODED
+            yield f"exploding {network}", EXPLODED < float(gradient) < math.inf  # nan and infinity: StopOnNan
         if step >= FIRST_STEP:
             real = normalize(self.real["train"].images).to(gan.fixed_latents)
             if are_points(real):
@@ -112,7 +113,8 @@ class Diagnoses(GradientNorms):
                 now = variety(gan, real)
                 self.most_varied = max(self.most_varied, now)
                 yield "collapse", now < max(ALIKE, FALLEN * self.most_varied)
-            yield "learned by heart", gap(gan, self.real["train"], self.real["val"]) > GAP
+            if min(len(images) for images in self.real.values()) >= FEWEST:
+                yield "learned by heart", gap(gan, self.real["train"], self.real["val"]) > GAP
 
     def note(self, step: int, name: str, is_present: bool) -> None:
         """Count a symptom's logged steps, and report it when it has lasted."""

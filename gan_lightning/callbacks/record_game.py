@@ -186,10 +186,12 @@ class RecordGame(Recorder):
         self, *, every_n_steps: int, features: Features, variants: Mapping[str, Mapping[str, Any] | None]
     ) -> None:
         super().__init__(every_n_steps=every_n_steps, features=features)
-        self.variants = {name: variant for name, variant in variants.items() if variant}
+        self.variants = {name: variant for name, variant in (variants or {}).items() if variant}
         for name, variant in self.variants.items():
             if set(variant) != {"loss", "penalty"} or not variant["loss"]:
                 raise ValueError(f"variants={name}: must have a loss, and a penalty or null")
+            if not hasattr(variant["loss"], "generator") or not callable(variant["penalty"] or print):
+                raise ValueError(f"variants={name}: must have classes, as in loss._target_=gan_lightning.losses.Hinge")
 
     def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
         """Keep a copy of the untrained networks; a resumed run has not restored the trained ones yet.
@@ -243,6 +245,7 @@ class RecordGame(Recorder):
         gan, data, device = copy.deepcopy(self.untrained), copy.copy(trainer.datamodule), trainer.strategy.root_device
         gan.loss, gan.penalty = variant["loss"], variant["penalty"]
         data.resumed_at = 0
+        vars(gan).pop("step", None)  # of cuda_graphs=true, which is for the run's own penalty
         recorder = Recorder(every_n_steps=self.every_n_steps, features=self.features)
         own_trainer = Trainer(
             accelerator=device.type,

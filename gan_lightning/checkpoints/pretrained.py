@@ -6,6 +6,7 @@
 import hashlib
 import json
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ def card(name: str, described: Mapping[str, Any], run: Path | None) -> str:
     model, (overrides, metrics) = described["config"]["model"], from_run(run)
     condition = f", given one of {model['num_classes']} labels" if model.get("num_classes") else ""
     measured = {key: metrics[key] for key in SHOWN if key in metrics}
+    typed = shlex.join(["python", "-m", "gan_lightning.train", *(overrides or [])])
+    command = "." if overrides is None else f":\n\n```bash\n{typed}\n```"
     metadata = {"library_name": "gan-lightning", "tags": ["gan", "pytorch"], "metrics": list(measured)}
     rows = [f"| {SHOWN[key]} | {value:.4g} |\n" for key, value in measured.items()]
     table = (
@@ -136,11 +139,7 @@ def card(name: str, described: Mapping[str, Any], run: Path | None) -> str:
 # {name}
 
 A generative adversarial network (Goodfellow et al., 2014) of data of the shape {model.get("image_shape")}{condition},
-trained with gan-lightning {described["version"]} for {described["step"]:,} steps:
-
-```bash
-{shlex.join(["python", "-m", "gan_lightning.train", *overrides])}
-```
+trained with gan-lightning {described["version"]} for {described["step"]:,} steps{command}
 {table}
 `{WEIGHTS}` holds the discriminator and the generator that samples, which is the moving average if there was one, and
 `{CONFIG}` the config of the run.
@@ -155,9 +154,9 @@ images = next(sample(gan, 64, seed=0))  # in [-1, 1]
 """
 
 
-def from_run(run: Path | None) -> tuple[list[str], dict[str, Any]]:
-    """Return a run's overrides without paths of this machine, and its final metrics; nothing of what is not there."""
-    overrides, metrics = [], {}
+def from_run(run: Path | None) -> tuple[list[str] | None, dict[str, Any]]:
+    """Return a run's overrides without paths of this machine, None if they are not there, and its final metrics."""
+    overrides, metrics = None, {}
     if run and (path := run / ".hydra" / "overrides.yaml").is_file():
         typed = map(str, yaml.safe_load(path.read_text(encoding="utf-8")))
         overrides = [one for one in typed if not is_of_this_machine(one.partition("=")[2].strip("'\""))]
@@ -178,5 +177,6 @@ def download(name: str) -> Path:
         raise InputError(
             f"checkpoint={name}: no such file; for a model of the Hugging Face hub, pip install 'gan-lightning[hub]'"
         ) from error
+    print(f"No file {name} here: asking the Hugging Face hub", file=sys.stderr)
     with third_party_errors(f"checkpoint={name}: no such file, and not available from the Hugging Face hub"):
         return Path(snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG]))

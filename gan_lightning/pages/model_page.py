@@ -77,13 +77,19 @@ def write(
     }
     graph = trace(gan, arguments(z[:1], labels))
     content["generator"] = graph.pack(weights, blob)
-    error = largest_error(graph.rounded(weights), wanted, z, labels)
+    exact, error = (largest_error(g, wanted, z, labels) for g in (graph, graph.rounded(weights)))
+    if not exact < 1:
+        raise InputError(
+            f"the page cannot run the generator: pixels differ from PyTorch's by {exact:.3g}/255; use .onnx"
+        )
     if data:
         content |= real_images(gan, data, blob)
     if discriminator:
-        images = wanted[:1]
-        content["discriminator"] = trace(gan.discriminator, arguments(images, labels)).pack(weights, blob)
         content["verdict"] = verdict(gan, data)
+    if content.get("verdict"):
+        graph = trace(gan.discriminator, arguments(wanted[:1], labels))
+        check_logits(gan, graph, wanted, labels)
+        content["discriminator"] = graph.pack(weights, blob)
     content["error"] = f"{error:.2g}/255"
     page = Template((SOURCES / "model_page.html").read_text(encoding="utf-8")).substitute(
         style=(SOURCES / "style.css").read_text(encoding="utf-8"),
@@ -93,7 +99,10 @@ def write(
         content=json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         weights=base64.b64encode(blob).decode(),
     )
-    out.write_text(page, encoding="utf-8")
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"out={out}: {error.strerror}") from error
     return f"largest difference from PyTorch in {CHECKED} images: {content['error']}"
 
 
@@ -112,9 +121,23 @@ def append(blob: bytearray, array: Tensor) -> dict[str, int]:
 
 def largest_error(graph: Graph, wanted: Tensor, z: Tensor, labels: Tensor | None) -> float:
     """Return the largest difference of a pixel between the page's images and PyTorch's, in units of 1/255."""
-    rows = labels.split(1) if labels is not None else [None] * len(z)
-    found = torch.cat([graph(*arguments(row, label)) for row, label in zip(z.split(1), rows, strict=True)])
-    return float((found - wanted).abs().max()) * 127.5
+    return float((one_by_one(graph, z, labels) - wanted).abs().max()) * 127.5
+
+
+@torch.no_grad()
+def check_logits(gan: GAN, graph: Graph, images: Tensor, labels: Tensor | None) -> None:
+    """Raise InputError if the page's logits are not PyTorch's."""
+    wanted, found = gan.discriminator(images, labels), one_by_one(graph, images, labels)
+    if not torch.allclose(found, wanted, rtol=1e-2, atol=1e-2 * float(wanted.abs().max())):
+        raise InputError(
+            "the page cannot run the discriminator: its logits differ from PyTorch's; use discriminator=false"
+        )
+
+
+def one_by_one(graph: Graph, inputs: Tensor, labels: Tensor | None) -> Tensor:
+    """Return the outputs of a graph for inputs (N, ...), and labels (N,) if there are any, one after another."""
+    rows = labels.split(1) if labels is not None else [None] * len(inputs)
+    return torch.cat([graph(*arguments(row, label)) for row, label in zip(inputs.split(1), rows, strict=True)])
 
 
 def noise(gan: GAN, number: int, *, seed: int) -> Tensor:

@@ -131,6 +131,10 @@ def checkpoint_path(given: str | Path) -> Path:
         InputError: If there is no such file or model.
     """
     path = Path(given)
+    try:
+        path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"checkpoint={given}: {error.strerror}") from error
     if path.is_file() or (path / "config.json").is_file():
         return path
     if path.is_dir():

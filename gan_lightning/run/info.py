@@ -14,7 +14,7 @@ from gan_lightning.checkpoints.trust import targets
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.run import build, memory, resources
-from gan_lightning.run.checkpoint import Checkpoint
+from gan_lightning.run.checkpoint import OFFICIAL, Checkpoint
 from gan_lightning.run.config import silence_lightning, to_dict, trusted_names
 from gan_lightning.run.fill_in import fill_in
 
@@ -87,6 +87,8 @@ def size_of(data: Any, config: DictConfig) -> str:
         data.prepare_data()
         data.setup()
     except InputError:
+        if not str(config.data.dataset._target_).startswith(OFFICIAL):  # nothing could download it
+            raise
         return f"{where}: not there, or not unpacked, until the run begins"
     sizes = f"{len(data.train):,} to train, {len(data.val):,} to validate, {len(data.test):,} to test"
     return f"{where}: {sizes}; {' x '.join(map(str, config.image_shape or ()))}"

@@ -58,6 +58,21 @@ def test_a_stopped_run_has_them_and_a_resumed_one_continues(
     assert steps(tmp_path) == [0, 1, 4, 9, 16]
 
 
+def test_a_resumed_run_without_frames_fails_with_its_own_error(train: Train, tmp_path: Path) -> None:
+    train(max_steps=4).save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(KeyError):
+        train(Animations(seed=0), StopAt(5, KeyError), max_steps=16, ckpt_path=tmp_path / "last.ckpt")
+    assert not (tmp_path / "training.webp").exists()
+
+
+def test_other_files_are_left_alone(train: Train, tmp_path: Path) -> None:
+    other = tmp_path / "frames" / "other.png"
+    other.parent.mkdir()
+    other.touch()
+    train(Animations(seed=0), max_steps=2)
+    assert other.exists()
+
+
 def test_frames_are_at_most_as_many_as_allowed(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(animations, "MAX_FRAMES", 3)
     train(Animations(seed=0), max_steps=50)

@@ -166,6 +166,24 @@ def test_variants_are_runs_of_their_own(few: None, tmp_path: Path, monkeypatch: 
         assert each.name == "Non-saturating" or not torch.equal(each.frames[-1]["map"], recorded[0].frames[-1]["map"])
 
 
+def test_variants_do_not_use_the_graphs_of_the_run(few: None, tmp_path: Path) -> None:
+    class Graphs:
+        """As :class:`gan_lightning.perf.cuda_graphs.GraphedStep`."""
+
+        def __init__(self, gan: GAN) -> None:
+            self.gan, self.step, self.loss = gan, gan.step, type(gan.loss)
+
+        def __call__(self, *batch: Tensor) -> Any:
+            if type(self.gan.loss) is not self.loss:
+                raise InputError("cuda_graphs=true: something else was recorded")
+            return self.step(*batch)
+
+    gan = points_gan()
+    gan.step = Graphs(gan)  # type: ignore[method-assign]
+    train(tmp_path, game(), gan=gan)
+    assert "The run ended early" not in (tmp_path / "game.html").read_text()
+
+
 def test_the_run_takes_the_place_of_its_variant(few: None, tmp_path: Path) -> None:
     train(tmp_path, game(), gan=points_gan(loss=Minimax()), steps=2)
     page = (tmp_path / "game.html").read_text()
@@ -214,6 +232,8 @@ def test_other_data_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
         ({"every_n_steps": 0}, r"^every_n_steps=0: .* at least 1$"),
         ({"variants": {"own": {"loss": NonSaturating()}}}, r"^variants=own: must have a loss, and a penalty or null"),
         ({"variants": {"own": {"loss": None, "penalty": None}}}, r"^variants=own: must have a loss"),
+        ({"variants": {"own": {"loss": "hinge", "penalty": None}}}, r"^variants=own: must have classes, as in loss"),
+        ({"variants": {"own": {"loss": NonSaturating(), "penalty": "r1"}}}, r"^variants=own: must have classes"),
     ],
 )
 def test_arguments_are_validated(changes: dict[str, Any], line: str) -> None:

@@ -116,6 +116,7 @@ def test_a_model_in_half_precision(run: Path, tmp_path: Path) -> None:
     save_pretrained(Checkpoint(run).content, tmp_path / "half", dtype=torch.float16)
     weights = load_file(tmp_path / "half" / WEIGHTS)
     assert weights["generator.layers.0.weight"].dtype == torch.float16
+    assert "gan_lightning.train" not in (tmp_path / "half" / CARD).read_text()  # its run is unknown
     assert gan_lightning.load(tmp_path / "half").generator.layers[0].weight.dtype == torch.float32
     torch.testing.assert_close(images_of(tmp_path / "half"), images_of(run), atol=0.01, rtol=0)
 

@@ -1,6 +1,5 @@
 """The page of a GAN, as a browser shows it."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from gan_lightning.run import build, config
 from gan_lightning.run.checkpoint import Checkpoint
 from gan_lightning.sampling import generate, repeat_labels
 from tests.helpers import Unconditional, command, tiny_gan
+from tests.pages import CHROMIUM
 from tests.pages.test_graph import disturbed
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LATENT = 6
 CONVOLUTIONAL = {"width": 4, "max_width": 8}
 PARTS: dict[str, dict[str, Any]] = {
