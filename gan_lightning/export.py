@@ -85,8 +85,10 @@ def write_page(gan: "GAN", out: Path, checkpoint: "Checkpoint", config: DictConf
 
 
 def dataset_name(checkpoint: "Checkpoint") -> str:
-    """Return the name of the class of a checkpoint's data set."""
-    return str(OmegaConf.select(checkpoint.resolved(), "data.dataset._target_") or "own data").rpartition(".")[2]
+    """Return the name of a checkpoint's data set: that of its class, or of the folder of the user's pictures."""
+    data = checkpoint.resolved().data
+    name = str(OmegaConf.select(data, "dataset._target_") or "own data").rpartition(".")[2]
+    return Path(data.root).name if name == "Folder" else name
 
 
 def images(checkpoint: "Checkpoint", config: DictConfig) -> "Data | None":

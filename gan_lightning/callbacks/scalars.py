@@ -114,8 +114,8 @@ class Scalars(Callback):
                 trainer.global_step,
                 self.best_rate,
                 rate,
-                "; another program may be using the cores. If so, it helps to stop this run and to resume it with "
-                "OMP_WAIT_POLICY=PASSIVE (or OMP_NUM_THREADS=1) in the environment"
+                "; another program may be using the cores. If so, stop this run by Ctrl-C, which saves a checkpoint, "
+                "and resume it with omp_wait_policy=passive"
                 if on_cpu
                 else "",
             )

@@ -105,11 +105,12 @@ class SaveConfig(pl.Callback):
 
     @rank_zero_only
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write the config, and the overrides unless the run is resumed."""
+        """Write the config, and the overrides unless the run is resumed; log where the pictures will be."""
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.folder / "config.yaml")
         if not (self.folder / "overrides.yaml").exists():
             OmegaConf.save(self.overrides, self.folder / "overrides.yaml")
+        log.info("%-13s %s", "run folder", shorten(self.folder.parent))
 
 
 def write_traceback(error: Exception) -> str:
