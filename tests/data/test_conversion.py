@@ -87,6 +87,7 @@ FORMATS = {
 @pytest.mark.parametrize("channels", [1, 3])
 def test_formats(kind: str, mode: str, channels: int) -> None:
     image = tiles(mode)
+    Image.init()  # all of Pillow's formats, of which it first loads the usual ones
     if kind not in Image.SAVE:
         pytest.skip(f"this Pillow cannot write {kind}")
     stored = saved(image, kind, **({"sizes": [(32, 32)]} if kind == "ICO" else {}))
