@@ -138,8 +138,8 @@ class GAN(LightningModule):
             labels: Their labels (k * m,).
 
         Returns:
-            ``loss/discriminator``, without the penalty, and ``logits/real`` and ``logits/fake`` (N, 1) of D's last
-            minibatch, of all devices; ``loss/generator``.
+            ``loss/discriminator``, without the penalty, ``loss/penalty`` if there is one in this step, and
+            ``logits/real`` and ``logits/fake`` (N, 1) of D's last minibatch, of all devices; ``loss/generator``.
         """
         minibatches = chunk(images, labels, self.k)
         for minibatch in minibatches[:-1]:
@@ -167,8 +167,8 @@ class GAN(LightningModule):
         loss = self.loss.discriminator(real_logits, fake_logits)
         penalty = self.penalize(real, fake.detach(), labels)
         self.manual_backward((loss + penalty) / self.accumulate_grad_batches)
-        outputs = {"loss/discriminator": loss, "logits/real": real_logits, "logits/fake": fake_logits}
-        return {name: value.detach() for name, value in outputs.items()}, fake
+        outputs = {"loss/discriminator": loss, "loss/penalty": penalty}
+        return detached(outputs | {"logits/real": real_logits, "logits/fake": fake_logits}), fake
 
     def discriminate(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return D's logits of real and of generated images, in one pass unless it uses batch statistics.
@@ -305,6 +305,11 @@ class GAN(LightningModule):
         """Return the GAN stored in a checkpoint, with its trained weights; see :func:`gan_lightning.load`."""
         gan = gan_lightning.load(checkpoint_path, trust=trust)
         return gan if map_location is None else gan.to(map_location)
+
+
+def detached(outputs: dict[str, Tensor | float]) -> Outputs:
+    """Return the tensors among a step's outputs, without their graphs."""
+    return {name: value.detach() for name, value in outputs.items() if isinstance(value, Tensor)}
 
 
 def chunk(images: Tensor, labels: Tensor, chunks: int) -> list[Batch]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lightning.gan import GAN, Outputs
+from gan_lightning.gan import GAN, Outputs, detached
 
 
 class SimultaneousGAN(GAN):
@@ -37,14 +37,17 @@ class SimultaneousGAN(GAN):
         generator_loss = self.generator_loss(fake_logits, real_logits)
         (gradient,) = torch.autograd.grad(generator_loss, cut, retain_graph=True)
         discriminator_loss = self.loss.discriminator(real_logits, fake_logits)
-        self.manual_backward(discriminator_loss + self.penalize(images, fake.detach(), labels))
+        penalty = self.penalize(images, fake.detach(), labels)
+        self.manual_backward(discriminator_loss + penalty)
         self.manual_backward(fake, gradient)
         self.apply_gradient(self.discriminator)
         self.apply_gradient(self.generator)
-        outputs = {
-            "loss/discriminator": discriminator_loss,
-            "loss/generator": generator_loss,
-            "logits/real": real_logits,
-            "logits/fake": fake_logits,
-        }
-        return {name: value.detach() for name, value in outputs.items()}
+        return detached(
+            {
+                "loss/discriminator": discriminator_loss,
+                "loss/generator": generator_loss,
+                "loss/penalty": penalty,
+                "logits/real": real_logits,
+                "logits/fake": fake_logits,
+            }
+        )

@@ -55,22 +55,6 @@ class Norms(GradientNorms):
         """Restore what :meth:`state_dict` returned."""
         self.penalty = state_dict["penalty"]
 
-    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
-        """Keep the value of each penalty from here on."""
-        penalize = pl_module.penalize
-
-        def keep(real: Tensor, fake: Tensor, labels: Tensor) -> Tensor | float:
-            value = penalize(real, fake, labels)
-            if isinstance(value, Tensor):
-                self.penalty = value.detach()
-            return value
-
-        pl_module.penalize = keep  # type: ignore[method-assign]
-
-    def teardown(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
-        """Restore the method."""
-        vars(pl_module).pop("penalize", None)
-
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: GAN, optimizer: Optimizer) -> None:
         """Keep the learning rates, too, before a scheduler changes them."""
         super().on_before_optimizer_step(trainer, pl_module, optimizer)
@@ -78,7 +62,8 @@ class Norms(GradientNorms):
             self.rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the values of the step."""
+        """Keep the penalty, which is not in every step, and log the values of the step."""
+        self.penalty = outputs.get("loss/penalty", self.penalty)
         if not self.gradient_norms:
             return
         values: dict[str, float | Tensor] = {f"norm/gradient_{name}": n for name, n in self.gradient_norms.items()}
