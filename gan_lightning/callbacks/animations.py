@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gan_lightning import sampling, visualize
+from gan_lightning.callbacks.sample_grid import fixed_grid
 from gan_lightning.data.images import to_pixels
 from gan_lightning.gan import GAN
 
@@ -110,7 +111,7 @@ def draw(trainer: Trainer, gan: GAN) -> Tensor:
         real = next(iter(trainer.datamodule.train.batches(NUM_POINTS)))
         heat, label = sampling.discriminator_map(gan)
         return visualize.point_map(points, real=real, heat=heat - 0.5 if label == "D(x)" else heat)
-    return visualize.grid(to_pixels(images))
+    return fixed_grid(gan, images)
 
 
 def write_training(trainer: Trainer) -> None:

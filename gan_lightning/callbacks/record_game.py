@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gan_lightning.callbacks.stop_on_nan import StopOnNan
+from gan_lightning.callbacks.stop_on_nan import DivergenceError, StopOnNan
 from gan_lightning.data.images import to_pixels
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -183,7 +183,7 @@ class RecordGame(Recorder):
     """
 
     def __init__(
-        self, *, every_n_steps: int, features: Features, variants: Mapping[str, Mapping[str, Any] | None]
+        self, *, every_n_steps: int, features: Features, variants: Mapping[str, Mapping[str, Any] | None] | None
     ) -> None:
         super().__init__(every_n_steps=every_n_steps, features=features)
         self.variants = {name: variant for name, variant in (variants or {}).items() if variant}
@@ -264,7 +264,7 @@ class RecordGame(Recorder):
         with isolate_rng():
             try:
                 own_trainer.fit(gan, data)
-            except InputError as error:  # StopOnNan's
+            except DivergenceError as error:
                 return recorder.frames, str(error).partition(";")[0]
         return recorder.frames, ""
 

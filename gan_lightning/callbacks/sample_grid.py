@@ -61,10 +61,7 @@ class SampleGrid(Callback):
 
 
 def draw(trainer: Trainer, gan: GAN) -> tuple[Tensor, bool]:
-    """Return the current picture (3, H, W), uint8, and whether it is a scatter plot.
-
-    A grid has a row per class, or several, if the GAN is conditional and does not have too many.
-    """
+    """Return the current picture (3, H, W), uint8, and whether it is a scatter plot."""
     images = sampling.generate(gan, gan.fixed_latents, gan.fixed_labels)
     if visualize.are_points(images):
         points = torch.cat(list(sampling.sample(gan, NUM_POINTS, seed=gan.seed)))
@@ -72,6 +69,14 @@ def draw(trainer: Trainer, gan: GAN) -> tuple[Tensor, bool]:
         heat, label = sampling.discriminator_map(gan)
         title = f"step {trainer.global_step:,}"
         return visualize.scatter(points, heat=heat, heat_label=label, real=real, title=title), True
+    return fixed_grid(gan, images), False
+
+
+def fixed_grid(gan: GAN, images: Tensor) -> Tensor:
+    """Return a grid (3, H, W), uint8, of the images (N, C, H, W) of the fixed latents.
+
+    It has a row per class, or several, if the GAN is conditional and does not have too many.
+    """
     per_class = len(images) if gan.fixed_labels is None else len(images) // len(gan.fixed_labels.unique())
     columns = None if gan.fixed_labels is None else per_class if 1 < per_class <= 10 else 8
-    return visualize.grid(to_pixels(images), columns), False
+    return visualize.grid(to_pixels(images), columns)

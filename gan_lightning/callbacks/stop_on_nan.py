@@ -20,6 +20,10 @@ LR_FACTOR, MAX_RESTORES = 0.5, 10
 ADVICE = "a lower optimizer.lr may help; on_nan=restore continues from the checkpoint at half the learning rate"
 
 
+class DivergenceError(InputError):
+    """A loss, a logit or a weight is nan or infinite."""
+
+
 class StopOnNan(Callback):
     """Stop at the step at which a loss or a logit is nan or infinite, or restore the last checkpoint and continue.
 
@@ -78,13 +82,13 @@ class StopOnNan(Callback):
             self.handle(trainer, gan, f"step {trainer.global_step}: weights of {' and '.join(bad)} are nan or infinite")
 
     def handle(self, trainer: Trainer, gan: Any, what: str) -> None:
-        """Raise InputError, or restore the last checkpoint."""
+        """Raise DivergenceError, or restore the last checkpoint."""
         if self.action == "raise":
-            raise InputError(f"{what}; {checkpoint_hint(trainer)}; {ADVICE}")
+            raise DivergenceError(f"{what}; {checkpoint_hint(trainer)}; {ADVICE}")
         self.restores += 1
         if self.restores > MAX_RESTORES:
             tried = f"although the last checkpoint was restored {MAX_RESTORES} times"
-            raise InputError(f"{what}, {tried}; {checkpoint_hint(trainer)}")
+            raise DivergenceError(f"{what}, {tried}; {checkpoint_hint(trainer)}")
         step = restore(trainer, gan)
         self.first.fill_(NEVER)
         if trainer.is_global_zero:

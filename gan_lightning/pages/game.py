@@ -172,6 +172,7 @@ def render(recordings: Sequence[Recording], data: Tensor, *, modes: int, every: 
     }
     return Template((HERE / "game.html").read_text(encoding="utf-8")).substitute(
         data=json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        style=(HERE / "style.css").read_text(encoding="utf-8"),
         script=(HERE / "game.js").read_text(encoding="utf-8"),
         every="iteration" if every == 1 else f"{every} iterations",
         often=often,

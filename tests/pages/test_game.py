@@ -14,7 +14,6 @@ import torch
 from gan_lightning.losses import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 from gan_lightning.pages import game
 from gan_lightning.penalties import R1, WeightClipping, ZeroCentered
-from tests.pages import CHROMIUM
 
 WHEN = [(0, 0), (1, 1), (1, 2), (1, 0), (2, 0), (4, 0)]  # step and update
 MODES, SIDE, MARGIN = 8, 512, 10
@@ -113,17 +112,6 @@ def test_captions_say_what_the_frames_show() -> None:
     guessing = recording(frames=[frame(4, modes=MODES, loss_d=1.38)])
     assert guessing.caption(MODES).endswith("; D's loss is 1.38, and that of guessing is log 4 = 1.39.")
     assert recording(ended="step 4: nan").caption(MODES).endswith(" The run ended early: step 4: nan.")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium")
-    with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from gan_lightning.run import build, config
 from gan_lightning.run.checkpoint import Checkpoint
 from gan_lightning.sampling import generate, repeat_labels
 from tests.helpers import Unconditional, command, tiny_gan
-from tests.pages import CHROMIUM
 from tests.pages.test_graph import disturbed
 
 LATENT = 6
@@ -91,18 +90,6 @@ def random_data(gan: GAN) -> model_page.Data:
     other = torch.randint(0, 256, (30, *samples.shape[1:]), dtype=torch.uint8)
     labels = torch.arange(30) % (gan.num_classes or 10)
     return model_page.Data(InMemoryImages(torch.cat([other, samples]), torch.zeros(54)), InMemoryImages(other, labels))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Return a headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Opened:
