@@ -3,13 +3,10 @@
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 
-import yaml
-
-from gan_lightning.run.config import CHECKOUT, CONF, PACKAGE
-from gan_lightning.run.config_docs import choices, describe, summary
+from gan_lightning.run.config_docs import choices, summary
+from gan_lightning.run.config_files import CHECKOUT, CONF, PACKAGE, bases, content, described, listed, package
 
 INTERNAL = ("hydra/callbacks", "hydra/job_logging")  # groups that nobody chooses from
 # Page -> modules, in the order of the index; a package stands for all its modules
@@ -28,7 +25,6 @@ API = {
     "loggers": ["gan_lightning.loggers"],
     "sampling": ["gan_lightning.sampling", "gan_lightning.visualize"],
 }
-entries = cache(describe)
 GROUPS = sorted({str(path.parent.relative_to(CONF)) for path in CONF.glob("*/**/*.yaml")} - {*INTERNAL})
 COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml"))
 
@@ -84,7 +80,7 @@ def group_page(group: str) -> str:
 def command_page(command: str) -> str:
     """Return the page of a command: what its help shows first, its groups and its keys."""
     path = CONF / f"{command}.yaml"
-    header = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["help"]["header"]
+    header = content(path)["hydra"]["help"]["header"]
     lines = [f"# {command}", "", *paragraphs(header), ""]
     groups = [entry for entry in choices(path) if entry[0] in GROUPS]
     if groups:
@@ -137,8 +133,8 @@ def paragraphs(text: str) -> list[str]:
 
 def origins(path: Path) -> list[str]:
     """Return a paragraph that links what a config file is based on and what it chooses."""
-    bases, chosen = defaults(path)
-    based = [f"[`{base}`](#{base})" for base in bases]
+    extended, chosen = defaults(path)
+    based = [f"[`{base}`](#{base})" for base in extended]
     links = [f"[`{g}={c}`]({page_of(g)}.md#{c})" for g, c in chosen.items() if (CONF / g / f"{c}.yaml").exists()]
     parts = [f"Based on {', '.join(based)}"] if based else []
     parts += [("with " if based else "Chooses ") + ", ".join(links)] if links else []
@@ -147,19 +143,17 @@ def origins(path: Path) -> list[str]:
 
 def defaults(path: Path) -> tuple[list[str], dict[str, str]]:
     """Return the files of its own group that a config file is based on, and its choices of other groups."""
-    listed = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("defaults", [])
-    bases = [item for item in listed if isinstance(item, str) and item != "_self_"]
-    pairs = [pair for item in listed if isinstance(item, dict) for pair in item.items()]
-    group = str(path.parent.relative_to(CONF))
-    own = {f"{group}/{key}": value for key, value in pairs if (CONF / group / key).is_dir() and group != "."}
-    return bases, own | {key.removeprefix("override ").lstrip("/"): value for key, value in pairs if "/" in key}
+    group, pairs = group_of(path), listed(path).items()
+    own = {f"{group}/{key}": value for key, value in pairs if (CONF / group / key).is_dir() and group}
+    others = {key.removeprefix("override ").lstrip("/"): value for key, value in pairs if "/" in key}
+    return bases(path), own | others
 
 
 def keys_table(path: Path) -> list[str]:
     """Return the lines of a table of a config file's keys; none if it has no keys."""
     written = dict(comments(path))
-    rows, first = [], package(path)
-    for key, value, _ in entries(path):
+    rows, first = [], package(path, group_of(path))
+    for key, value, _ in described(path):
         full = f"{first}{key}"
         comment = written.get(full, "")
         if full.startswith("hydra.") or full == "hydra" or (value == "" and not comment):
@@ -171,29 +165,28 @@ def keys_table(path: Path) -> list[str]:
 
 def comments(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the comment of each key that has one: of the files that it is based on, then of the file itself."""
-    bases, chosen = defaults(path)
+    extended, chosen = defaults(path)
     if path.parent.name == "experiment":
         for root in CONF / "train.yaml", CONF / "trainer" / "default.yaml", CONF / "callbacks" / "default.yaml":
             yield from comments(root) if root.name != "train.yaml" else own_comments(root)
         for group, choice in chosen.items():
             if (CONF / group / f"{choice}.yaml").exists():
                 yield from comments(CONF / group / f"{choice}.yaml")
-    for base in bases:
+    for base in extended:
         yield from comments(path.with_name(f"{base}.yaml"))
     yield from own_comments(path)
 
 
 def own_comments(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the comment of each key of a config file that has one, with the key as typed."""
-    first = package(path)
-    yield from ((f"{first}{key}", comment) for key, _, comment in entries(path) if comment)
+    first = package(path, group_of(path))
+    yield from ((f"{first}{key}", comment) for key, _, comment in described(path) if comment)
 
 
-def package(path: Path) -> str:
-    """Return what comes before the keys of a config file on the command line, with a point at its end."""
-    found = re.match(r"# @package (\S+)", path.read_text(encoding="utf-8"))
-    name = found[1] if found else ".".join(path.parent.relative_to(CONF).parts)
-    return "" if name in ("_global_", "") else f"{name}."
+def group_of(path: Path) -> str:
+    """Return the group of a config file; "" for that of a command."""
+    group = path.parent.relative_to(CONF).as_posix()
+    return "" if group == "." else group
 
 
 # Markdown

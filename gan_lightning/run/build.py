@@ -26,8 +26,9 @@ from gan_lightning.errors import InputError, as_typed, one_line, third_party_err
 from gan_lightning.gan import GAN
 from gan_lightning.metrics.features import FeatureExtractor
 from gan_lightning.run import memory
-from gan_lightning.run.config import HYPERPARAMETERS, flatten, to_dict
+from gan_lightning.run.config import to_dict
 from gan_lightning.run.fill_in import locate, usable_metrics
+from gan_lightning.run.hyperparameters import columns, hyperparameters
 from gan_lightning.run.job import PRUNED
 from gan_lightning.run.schema import check_types, schema
 from gan_lightning.sync_batchnorm import SyncBatchNorm
@@ -35,18 +36,6 @@ from gan_lightning.sync_batchnorm import SyncBatchNorm
 # Not applied by Lightning's Trainer
 GAN_TRAINER_KEYS = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 NETWORKS = ("generator", "discriminator")
-# What TensorBoard's HPARAMS tab shows of every run: names of columns and their keys
-COLUMNS = {
-    **{key: key for key in ("seed", "k", "latent_scale", "loss", "penalty", "penalty.gamma", "ema", "data.batch_size")},
-    **{key: key for key in ("optimizer.lr", "optimizer.generator.lr", "optimizer.discriminator.lr")},
-    "data": "data.dataset",
-    "model": "model.generator",
-    "optimizer": "optimizer.generator",
-}
-# Keys of overrides that do not distinguish a recipe
-NOT_VARIED = re.compile(
-    r"(hydra|sweep|logger|callbacks|metrics|features|checkpoint|trust|name|experiment|retry_failed|data\.root)\b"
-)
 
 
 def part(config: DictConfig, key: str, built: dict[str, Any] | None = None, **extra: Any) -> Any:
@@ -231,18 +220,12 @@ def callbacks(config: DictConfig, metrics: dict[str, Metric], overrides: Sequenc
     Args:
         config: The config.
         metrics: For validations and the final evaluation.
-        overrides: What was typed, for :func:`columns`.
+        overrides: What was typed, for :func:`gan_lightning.run.hyperparameters.columns`.
     """
     memory.check_samples("num_images", config.num_images, config)
     switches = {"progress_bar": "enable_progress_bar", "checkpoints": "enable_checkpointing"}  # Lightning's own
-    values = to_dict(config)
-    hyperparameters = {
-        key: value if isinstance(value, int | float | str) else str(value)
-        for name in HYPERPARAMETERS
-        for key, value in flatten(values[name], name)
-    }
-    final = {"num_images": config.num_images, "seed": config.seed, "hyperparameters": hyperparameters}
-    final["columns"] = columns(config, overrides)
+    final = {"num_images": config.num_images, "seed": config.seed}
+    final |= {"hyperparameters": hyperparameters(config), "columns": columns(config, overrides)}
     extra = {
         "validation_metrics": {"metrics": metrics},
         "checkpoints": {"monitor": config.monitor, "mode": config.monitor_mode},
@@ -256,31 +239,6 @@ def callbacks(config: DictConfig, metrics: dict[str, Metric], overrides: Sequenc
         if name != "final_evaluation" and isinstance(number := getattr(callback, "num_images", None), int):
             memory.check_samples(f"callbacks.{name}.num_images", number, config)
     return list(built.values())
-
-
-def columns(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the hyperparameters that tell runs apart, by name: ``COLUMNS``, and all that was overridden.
-
-    Args:
-        config: A filled-in config.
-        overrides: As typed.
-    """
-    typed = [override.lstrip("+~").partition("=") for override in overrides]
-    experiments = [choice for key, _, choice in typed if key == "experiment"]
-    varied = {key.partition("@")[0].replace("/", ".") for key, _, _ in typed if not NOT_VARIED.match(key)}
-    keys = COLUMNS | {key: key for key in sorted(varied - {"model", "data", *COLUMNS})}
-    absent = [key for key in keys.values() if "." in key and OmegaConf.select(config, key) is None]  # of a part
-    values = {name: shown(config, key) for name, key in keys.items() if key not in absent}
-    return {"experiment": (experiments or ["default"])[-1]} | values
-
-
-def shown(config: DictConfig, key: str) -> int | float | str:
-    """Return a value of a config for a column: of a part, the name of its class, or of the module of a network."""
-    value = OmegaConf.select(config, key)
-    if OmegaConf.is_dict(value):
-        module, _, name = str(value.get("_target_", "")).rpartition(".")
-        return module.rpartition(".")[2] if key == "model.generator" else name
-    return value if isinstance(value, int | float | str) else "none" if value is None else str(value)
 
 
 def prune(config: DictConfig, trial: dict[str, Any]) -> Prune:

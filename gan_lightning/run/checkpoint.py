@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan_lightning.checkpoints import file as checkpoint_file
 from gan_lightning.checkpoints import pretrained
 from gan_lightning.checkpoints.compatibility import upgrade
-from gan_lightning.checkpoints.trust import check_config
+from gan_lightning.checkpoints.trust import check_config, targets
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError, as_typed, one_line, third_party_errors
 from gan_lightning.gan import GAN
@@ -25,6 +25,7 @@ from gan_lightning.run.config import (
     project_folder,
     resolve_paths,
     to_dict,
+    trusted_names,
 )
 from gan_lightning.run.resources import number_of_processes
 from gan_lightning.run.schema import validate
@@ -233,6 +234,14 @@ class Checkpoint:
         if "world_size" in state:  # until version 0.5.0
             return state["world_size"], state["world_size"] * each
         return state["global_batch_size"] // each, state["global_batch_size"]
+
+
+def to_resume(config: DictConfig) -> Checkpoint | None:
+    """Return the checkpoint that a training config names, or None; what the command would build itself is trusted."""
+    if not config.checkpoint:
+        return None
+    named = [name for _, name in targets(to_dict(config))]
+    return Checkpoint(config.checkpoint, [*trusted_names(config.trust), *named])
 
 
 def replace_features(config: DictConfig, former: Any) -> None:

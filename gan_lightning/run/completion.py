@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-from gan_lightning.run.config_files import CONF, PACKAGE, ConfigFiles
+from gan_lightning.run.config_files import CONF, PACKAGE, ConfigFiles, folders_of
 
 # The answers are whole words, of which readline replaces what is behind the last =. Without any, it completes files.
 BASH = r"""
@@ -47,7 +46,7 @@ def answers(line: str) -> list[str]:
     name, *typed = words
     if name not in commands():
         return []
-    folders = [Path(a.partition("=")[2]) for a in typed if a.startswith("--config-dir=")]
+    folders = folders_of(typed)
     names = ("search", "train") if name == "search" else (name,)
     files = [ConfigFiles(name, [a for a in typed if not a.startswith("-")], folders) for name in names]
     if last.startswith("-"):

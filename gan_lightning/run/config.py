@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationResolutionError
 from gan_lightning.checkpoints.trust import modules_to_trust, targets
 from gan_lightning.errors import InputError, as_typed
 from gan_lightning.run import resources
-from gan_lightning.run.config_files import CHECKOUT, CONF, PACKAGE
+from gan_lightning.run.config_files import CHECKOUT, CONF, PACKAGE, folders_of
 
 MODELS = PACKAGE / "models"  # those of this package, by their names
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)  # user/name
@@ -239,7 +239,7 @@ def config_flags() -> list[str]:
 
 def config_dirs() -> list[Path]:
     """Return the folders that this command names by ``--config-dir``."""
-    return [Path(a.partition("=")[2]) for a in sys.argv[1:] if a.startswith("--config-dir=")]
+    return folders_of(sys.argv[1:])
 
 
 def typed_overrides() -> list[str]:

@@ -4,7 +4,7 @@ It is for what must be quick, ``--help`` and completion: Hydra takes half a seco
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,13 @@ PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parent  # the project's folder, unless the package was installed from a wheel
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else CHECKOUT / "conf"
 HYDRAS_OWN = {"hydra/launcher": ["basic"]}  # choices without a file
+
+
+def folders_of(arguments: Iterable[str]) -> list[Path]:
+    """Return the folders that a command's arguments name by ``--config-dir=``."""
+    flag = "--config-dir="
+    return [Path(argument.removeprefix(flag)) for argument in arguments if argument.startswith(flag)]
+
 
 described = lru_cache(None)(describe)
 
@@ -85,8 +92,8 @@ class ConfigFiles:
     def _with_parents(self, group: str, choice: str) -> Iterator[Path]:
         """Yield the files that a choice extends, and its own."""
         if path := self.path(group, choice):
-            for parent in (item for item in content(path).get("defaults", []) if isinstance(item, str)):
-                yield from self._with_parents(group, parent) if parent != "_self_" else ()
+            for base in bases(path):
+                yield from self._with_parents(group, base)
             yield path
 
     def _files(self) -> Iterator[tuple[Path, str]]:
@@ -94,9 +101,7 @@ class ConfigFiles:
         yield self.root, ""
         for group in sorted(self.choices, key=lambda group: group in ("data", "experiment", "sweep")):
             for path in self._with_parents(group, self.choices[group]) if not group.startswith("hydra") else ():
-                declared = re.match(r"# @package (\S+)", path.read_text(encoding="utf-8"))
-                package = declared[1] if declared else group.replace("/", ".")
-                yield path, "" if package == "_global_" else f"{package}."
+                yield path, package(path, group)
 
     def _add(self, key: str, value: str, comment: str) -> None:
         """Set a key; a value replaces the keys below, and a comment is kept unless there is a new one."""
@@ -106,18 +111,30 @@ class ConfigFiles:
         self.keys[key] = (value, comment or self.keys.get(key, ("", ""))[1])
 
 
-def _items(path: Path) -> dict[str, str]:
-    """Return the groups in the list of defaults of a file with their choices."""
+def package(path: Path, group: str) -> str:
+    """Return what comes before the keys of a group's file on the command line, with a dot at its end."""
+    declared = re.match(r"# @package (\S+)", path.read_text(encoding="utf-8"))
+    name = declared[1] if declared else group.replace("/", ".")
+    return "" if name in ("_global_", "") else f"{name}."
+
+
+def bases(path: Path) -> list[str]:
+    """Return the names of the files of its own group that a file extends."""
+    return [item for item in content(path).get("defaults", []) if isinstance(item, str) and item != "_self_"]
+
+
+def listed(path: Path) -> dict[str, str]:
+    """Return the groups in the list of defaults of a file as they stand there, with their choices."""
     items = [item for item in content(path).get("defaults", []) if isinstance(item, dict)]
     return {group: str("null" if choice is None else choice) for item in items for group, choice in item.items()}
 
 
 def _defaults(path: Path) -> dict[str, str]:
     """Return the choices that a file adds."""
-    return {group: choice for group, choice in _items(path).items() if not group.startswith("override ")}
+    return {group: choice for group, choice in listed(path).items() if not group.startswith("override ")}
 
 
 def _overrides(path: Path) -> dict[str, str]:
     """Return the choices that a file replaces."""
-    items = _items(path).items()
+    items = listed(path).items()
     return {group.removeprefix("override "): choice for group, choice in items if group.startswith("override ")}

@@ -3,11 +3,10 @@
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from gan_lightning.errors import InputError
 from gan_lightning.run.config_docs import choices, summary
-from gan_lightning.run.config_files import ConfigFiles, content
+from gan_lightning.run.config_files import ConfigFiles, content, folders_of
 
 COMMON = (  # keys of groups that most runs change
     "trainer.max_steps",
@@ -43,7 +42,7 @@ def help_page(name: str, arguments: list[str]) -> str | None:
         return None
     after = arguments[flag + 1 :]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
-    folders = [Path(a.partition("=")[2]) for a in arguments if a.startswith("--config-dir=")]
+    folders = folders_of(arguments)
     files = ConfigFiles(name, overrides, folders)
     for group, choice in files.choices.items():
         if choice not in (*(known := files.choices_of(group)), "null"):

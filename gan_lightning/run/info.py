@@ -10,12 +10,11 @@ from omegaconf import DictConfig
 from torch import nn
 
 import gan_lightning
-from gan_lightning.checkpoints.trust import targets
 from gan_lightning.data.datamodule import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.run import build, memory, resources
-from gan_lightning.run.checkpoint import OFFICIAL, Checkpoint
-from gan_lightning.run.config import silence_lightning, to_dict, trusted_names
+from gan_lightning.run.checkpoint import OFFICIAL, to_resume
+from gan_lightning.run.config import silence_lightning
 from gan_lightning.run.fill_in import fill_in
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
@@ -33,11 +32,8 @@ def describe_run(config: DictConfig, overrides: list[str], folder: str) -> str:
         InputError: If a part refuses a value.
     """
     silence_lightning()
-    if config.checkpoint:
-        named = [name for _, name in targets(to_dict(config))]
-        checkpoint = Checkpoint(config.checkpoint, [*trusted_names(config.trust), *named])
-        config = checkpoint.resume_config(config, overrides)
-    config = fill_in(config, overrides)
+    checkpoint = to_resume(config)
+    config = fill_in(checkpoint.resume_config(config, overrides) if checkpoint else config, overrides)
     with torch.random.fork_rng(devices=[]):
         gan, data = build.gan(config), build.data(config)
     networks = {name: getattr(gan, name) for name in build.NETWORKS}

@@ -21,10 +21,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from gan_lightning import perf
 from gan_lightning.callbacks.save_checkpoints import SaveCheckpoints
 from gan_lightning.checkpoints.file import CheckpointIO
-from gan_lightning.checkpoints.trust import targets
 from gan_lightning.errors import InputError, as_typed, file_error, one_line, out_of_memory
 from gan_lightning.run import build, sweep
-from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint
+from gan_lightning.run.checkpoint import FORMAT_VERSION, Checkpoint, to_resume
 from gan_lightning.run.config import (
     argument,
     command_line,
@@ -33,7 +32,6 @@ from gan_lightning.run.config import (
     start_folder,
     to_dict,
     trust_arguments,
-    trusted_names,
 )
 from gan_lightning.run.fill_in import fill_in
 from gan_lightning.run.job import PRUNED, TRIAL
@@ -62,10 +60,7 @@ def train(config: DictConfig, run: Path, overrides: list[str]) -> None:
     silence_lightning()
     if config.trust and not config.checkpoint:
         raise InputError(f"trust={as_typed(config.trust)}: only a checkpoint needs it; add checkpoint=PATH")
-    checkpoint = None
-    if config.checkpoint:  # what this command would build itself is trusted
-        named = [name for _, name in targets(to_dict(config))]
-        checkpoint = Checkpoint(config.checkpoint, [*trusted_names(config.trust), *named])
+    checkpoint = to_resume(config)
     config = fill_in(checkpoint.resume_config(config, overrides) if checkpoint else config, overrides)
     refuse_other_runs(config, run, checkpoint)
     torch.set_float32_matmul_precision(config.matmul_precision)
